@@ -1,4 +1,4 @@
-"""The house rules that no single module can keep: import arrows, torch-free parts, no running of foreign data.
+"""The house rules no single module can keep: import arrows, torch-free parts, no running of foreign data.
 
 Imports are read from the syntax tree, so lazy imports inside functions count too.
 """

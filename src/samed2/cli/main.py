@@ -12,6 +12,13 @@ from typing import Annotated
 import typer
 
 from samed2 import __version__
+from samed2.cli.console import complain
+from samed2.cli.convert import convert
+from samed2.cli.demo import demo
+from samed2.cli.info import info
+from samed2.cli.memory import app as memory
+from samed2.cli.segment import segment
+from samed2.cli.train import train
 from samed2.errors import InputError
 
 OK, INTERNAL, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -45,8 +52,12 @@ def _common(
     """Options of every command; `main` takes --debug off the line before it gets here."""
 
 
-def _complain(message: str) -> None:
-    print("samed2: error: " + " ".join(message.split()), file=sys.stderr)
+app.command()(segment)
+app.command()(info)
+app.command()(demo)
+app.add_typer(memory, name="memory")
+app.command()(convert)
+app.command()(train)
 
 
 def _usage(error: Exception) -> str:
@@ -61,20 +72,20 @@ def _report(error: BaseException, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     if isinstance(error, InputError):
-        _complain(str(error))
+        complain(str(error))
         return BAD_INPUT
     if hasattr(error, "format_message"):  # what typer raises for unknown options and missing values
         if not error.format_message():
             return BAD_INPUT  # a group without its command: typer has printed the help
-        _complain(_usage(error))  # type: ignore[arg-type]
+        complain(_usage(error))  # type: ignore[arg-type]
         return BAD_INPUT
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        _complain("interrupted")
+        complain("interrupted")
         return INTERRUPTED
     if isinstance(error, OSError) and error.filename is not None:
-        _complain(f"{error.filename}: {error.strerror or type(error).__name__}")
+        complain(f"{error.filename}: {error.strerror or type(error).__name__}")
         return BAD_INPUT
-    _complain(f"internal error: {type(error).__name__}: {error} (run again with --debug for the traceback)")
+    complain(f"internal error: {type(error).__name__}: {error} (run again with --debug for the traceback)")
     return INTERNAL
 
 

@@ -1,0 +1,97 @@
+"""`samed2 memory`: look at, join and thin out memory files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from samed2.cli.console import print_json, table
+from samed2.errors import InputError
+
+app = typer.Typer(help="Look at, join and thin out memory files.", no_args_is_help=True)
+
+
+def _load(path: Path) -> Any:
+    if not path.exists():
+        raise InputError(f"{path}: does not exist; check the path")
+    from samed2.memory import SelectiveMemory
+
+    return SelectiveMemory.load(path)
+
+
+def _show(bank: Any, as_json: bool) -> None:
+    summary = bank.info()
+    if as_json:
+        print_json(summary)
+    else:
+        table((name, _line(value)) for name, value in summary.items())
+
+
+def _line(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name or 'none'}: {_line(inner)}" for name, inner in value.items()) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _check_out(out: Path) -> None:
+    if out.is_dir():
+        raise InputError(f"--out {out}: is a folder; give the name of a file to write")
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out}: the folder {out.parent} does not exist; create it first")
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
+
+
+@app.command()
+def info(
+    file: Annotated[Path, typer.Argument(help="A memory file.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what a memory file holds: entries, model, policy, tasks, modalities."""
+    _show(_load(file), as_json)
+
+
+@app.command()
+def merge(
+    files: Annotated[list[Path], typer.Argument(help="Memory files of one model, two or more.")],
+    out: Annotated[Path, typer.Option("--out", help="The memory file to write.")],
+    capacity: Annotated[
+        int | None, typer.Option("--capacity", min=0, help="Entries to keep; all by default.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Join memory files of the same model into one."""
+    if len(files) < 2:
+        raise InputError(f"memory merge: got {len(files)} file, wanted at least 2")
+    _check_out(out)
+    from samed2.memory import SelectiveMemory
+
+    bank = SelectiveMemory.merge([_load(file) for file in files])
+    if capacity is not None:
+        bank.prune(capacity=capacity)
+    bank.save(out)
+    _show(bank, as_json)
+
+
+@app.command()
+def prune(
+    file: Annotated[Path, typer.Argument(help="A memory file.")],
+    out: Annotated[Path, typer.Option("--out", help="The memory file to write; it may be the same.")],
+    capacity: Annotated[int | None, typer.Option("--capacity", min=0, help="Most entries to keep.")] = None,
+    min_confidence: Annotated[
+        float | None, typer.Option("--min-confidence", min=0, max=1, help="Drop entries below this.")
+    ] = None,
+    task: Annotated[str | None, typer.Option("--task", help="Drop the entries of this task.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Drop entries of a memory file: the least confident above a capacity, the unsure, or a whole task."""
+    if capacity is None and min_confidence is None and task is None:
+        raise InputError("memory prune: got nothing to drop; give --capacity, --min-confidence or --task")
+    _check_out(out)
+    bank = _load(file)
+    bank.prune(capacity=capacity, min_confidence=min_confidence, task=task)
+    bank.save(out)
+    _show(bank, as_json)

@@ -1,0 +1,78 @@
+"""Where results go: one name per image and format, checked before any work is done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from samed2.errors import InputError
+
+SUFFIXES = {
+    "label-png": "_mask.png",
+    "nifti": "_mask.nii.gz",
+    "json": ".json",
+    "overlay": "_overlay.png",
+}
+
+
+def stem(path: Path) -> str:
+    """Return a file's name without its suffix; `.nii.gz` counts as one suffix."""
+    name = path.name
+    return name[: -len(".nii.gz")] if name.lower().endswith(".nii.gz") else path.stem
+
+
+def is_folder(out: str, images: int) -> bool:
+    """Return whether --out means a folder: it exists as one, ends with "/", has no suffix, or serves many."""
+    path = Path(out)
+    return images > 1 or path.is_dir() or out.endswith(("/", os.sep)) or not path.suffix
+
+
+def plan(
+    image: Path, out: str | None, images: int, formats: Sequence[str], overlay: bool
+) -> list[tuple[str, Path]]:
+    """Return (format, file) for each result of one image; the format is "" where the file's suffix decides.
+
+    Raises:
+        InputError: a format that is not known, several formats for one file, or a result over its own image.
+    """
+    for name in formats:
+        if name not in SUFFIXES:
+            raise InputError(f"--format {name}: unknown, wanted one of {', '.join(SUFFIXES)}")
+    wanted = list(dict.fromkeys(formats))
+    if out is None or is_folder(out, images):
+        folder = Path(out) if out is not None else Path()
+        files = [(name, folder / (stem(image) + SUFFIXES[name])) for name in wanted]
+    else:
+        if len(wanted) > 1:
+            raise InputError(f"--out {out}: is one file for {len(wanted)} formats; give a folder")
+        folder = Path(out).parent
+        files = [(wanted[0] if wanted else "", Path(out))]
+    if overlay and "overlay" not in wanted:
+        base = stem(image) if out is None or is_folder(out, images) else stem(Path(out))
+        files.append(("overlay", folder / (base + SUFFIXES["overlay"])))
+    for _, file in files:
+        if file.resolve() == image.resolve():
+            raise InputError(f"--out {file}: is the image itself; give another name")
+    return files
+
+
+def prepare(plans: dict[Path, list[tuple[str, Path]]]) -> None:
+    """Make the folders of all results and check that they can be written.
+
+    Raises:
+        InputError: two images with one result's name, a file where a folder is meant, or no permission.
+    """
+    owner: dict[Path, Path] = {}
+    for image, files in plans.items():
+        for _, file in files:
+            other = owner.setdefault(file.resolve(), image)
+            if other != image:
+                raise InputError(f"{other} and {image}: would both be written to {file}; rename one of them")
+    for folder in {file.parent for file in owner}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--out {folder}: cannot be made a folder ({error.strerror})") from error
+        if not os.access(folder, os.W_OK):
+            raise InputError(f"--out {folder}: cannot be written (permission denied); choose another folder")
