@@ -68,11 +68,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     """Return a grey PNG of 60 x 80 (rows x columns) with a bright disc at (y, x) = (30, 40) of radius 12."""
-    return disc(tmp_path / "disc.png")
-
-
-def disc(path: Path) -> Path:
-    """Write a grey PNG of 60 x 80 with a bright disc in its middle."""
+    path = tmp_path / "disc.png"
     y, x = np.mgrid[:60, :80]
     inside = (y - 30) ** 2 + (x - 40) ** 2 < 12**2
     Image.fromarray(np.where(inside, 200, 40).astype(np.uint8)).save(path)
