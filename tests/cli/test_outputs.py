@@ -52,11 +52,11 @@ def test_refused(tmp_path: Path) -> None:
         outputs.plan(image, str(image), 1, ["label-png"], False)
     blocked = tmp_path / "file"
     blocked.write_text("x")
-    with pytest.raises(InputError, match="cannot be made a folder"):
-        outputs.prepare({image: [("json", blocked / "deep" / "a.json")]})
+    with pytest.raises(InputError, match="cannot be a folder"):
+        outputs.check({image: [("json", blocked / "deep" / "a.json")]})
     twins = {tmp_path / d / "a.png": [("json", tmp_path / "a.json")] for d in ("x", "y")}
     with pytest.raises(InputError, match="would both be written"):
-        outputs.prepare(twins)
+        outputs.check(twins)
 
 
 def test_an_existing_folder_with_a_dot(tmp_path: Path) -> None:

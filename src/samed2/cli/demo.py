@@ -81,7 +81,7 @@ def demo(
     if not files:
         raise InputError("demo: found none of its images in pydicom and scikit-image; install them again")
     plans = {path: [("overlay", out / f"{case.name}_overlay.png")] for case, path in files.items()}
-    outputs.prepare(plans)
+    outputs.check(plans)
     predictor = load_predictor(model, device, None)
     from samed2.io import read
     from samed2.prompts import Prompts

@@ -57,8 +57,8 @@ def plan(
     return files
 
 
-def prepare(plans: dict[Path, list[tuple[str, Path]]]) -> None:
-    """Make the folders of all results and check that they can be written.
+def check(plans: dict[Path, list[tuple[str, Path]]]) -> None:
+    """Check that all results have a name of their own and folders that can be made and written.
 
     Raises:
         InputError: two images with one result's name, a file where a folder is meant, or no permission.
@@ -70,9 +70,21 @@ def prepare(plans: dict[Path, list[tuple[str, Path]]]) -> None:
             if other != image:
                 raise InputError(f"{other} and {image}: would both be written to {file}; rename one of them")
     for folder in {file.parent for file in owner}:
+        parent = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+        if not parent.is_dir():
+            raise InputError(f"--out {folder}: cannot be a folder, {parent} is a file; choose another name")
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise InputError(f"--out {folder}: cannot be written (permission denied); choose another folder")
+
+
+def make_folders(files: Sequence[tuple[str, Path]]) -> None:
+    """Make the folders of some results.
+
+    Raises:
+        InputError: the system refuses.
+    """
+    for folder in {file.parent for _, file in files}:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"--out {folder}: cannot be made a folder ({error.strerror})") from error
-        if not os.access(folder, os.W_OK):
-            raise InputError(f"--out {folder}: cannot be written (permission denied); choose another folder")

@@ -51,12 +51,9 @@ def parse_objects(
     given += [("--mask", text, *_mask(text)) for text in masks]
     names = _names(given, list(objects))
     found = {name: ObjectOptions(name) for name in names}
-    for option in ("--box", "--point", "--mask"):
-        mine = [entry for entry in given if entry[0] == option]
-        for name, value in _dealt(option, mine, names):
-            {"--box": found[name].boxes, "--point": found[name].points, "--mask": found[name].masks}[
-                option
-            ].append(value)
+    for option, kind in (("--box", "boxes"), ("--point", "points"), ("--mask", "masks")):
+        for name, value in _dealt(option, [entry for entry in given if entry[0] == option], names):
+            getattr(found[name], kind).append(value)
     empty = [
         name for name, options in found.items() if not (options.boxes or options.points or options.masks)
     ]

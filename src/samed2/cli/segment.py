@@ -90,16 +90,15 @@ def segment(
     settings = {"multimask": multimask, "zoom": zoom, "fill_holes": fill_holes, "min_area": min_area}
     job = Job(window, list(formats or []), overlay, out, frame, modality, settings)
     chosen = _prompts_of(images, objects, prompts, frame)
-    scans = {image: _read(image, modality) for image in images} if len(images) == 1 else {}
     plans = {image: _plan(image, job, len(images)) for image in images}
-    outputs.prepare(plans)
-    predictor = load_predictor(model, device, memory)
+    outputs.check(plans)
+    predictor = load_predictor(model, device, memory) if len(images) > 1 else None
     results: list[dict[str, Any]] = []
     failed = 0
     for image in track(images, len(images), "segmenting", quiet):
         try:
-            scan = scans.get(image) or _read(image, modality)
-            found = chosen[image] if image in chosen else build_prompts(objects, scan, frame)
+            scan, found = _ready(image, job, objects, chosen.get(image))
+            predictor = predictor or load_predictor(model, device, memory)
             results.append(_run(predictor, scan, found, job, plans[image], as_json))
         except InputError as error:
             if len(images) == 1:
@@ -121,10 +120,17 @@ def load_predictor(model: str, device: str | None, memory: Path | None) -> Predi
     return Predictor.from_pretrained(model, device=device, memory=memory)
 
 
-def _read(image: Path, modality: str | None) -> Scan:
-    from samed2.io import read
+def _ready(
+    image: Path, job: Job, objects: list[ObjectOptions], given: Prompts | None
+) -> tuple[Scan, Prompts]:
+    """Read an image and check its prompts and window, before the model is loaded for a single one."""
+    from samed2.io import read, resolve_window
 
-    return read(image, modality=modality)
+    scan = read(image, modality=job.modality)
+    prompts = given if given is not None else build_prompts(objects, scan, job.frame)
+    prompts.validate(scan)
+    resolve_window(scan, job.window)
+    return scan, prompts
 
 
 def _plan(image: Path, job: Job, images: int) -> list[tuple[str, Path]]:
@@ -183,6 +189,7 @@ def write_all(
     """Write a segmentation in each format and return the files written."""
     from samed2.io import resolve_window, write
 
+    outputs.make_folders(files)
     written: list[Path] = []
     for name, path in files:
         applied = resolve_window(scan, window) if name == "overlay" else None
