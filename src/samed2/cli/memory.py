@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from samed2.cli.console import print_json, table
 from samed2.errors import InputError
 
+if TYPE_CHECKING:
+    from samed2.memory import SelectiveMemory
+
 app = typer.Typer(help="Look at, join and thin out memory files.", no_args_is_help=True)
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> SelectiveMemory:
     if not path.exists():
         raise InputError(f"{path}: does not exist; check the path")
     from samed2.memory import SelectiveMemory
@@ -21,7 +24,7 @@ def _load(path: Path) -> Any:
     return SelectiveMemory.load(path)
 
 
-def _show(bank: Any, as_json: bool) -> None:
+def _show(bank: SelectiveMemory, as_json: bool) -> None:
     summary = bank.info()
     if as_json:
         print_json(summary)
@@ -59,7 +62,8 @@ def merge(
     files: Annotated[list[Path], typer.Argument(help="Memory files of one model, two or more.")],
     out: Annotated[Path, typer.Option("--out", help="The memory file to write.")],
     capacity: Annotated[
-        int | None, typer.Option("--capacity", min=0, help="Entries to keep; all by default.")
+        int | None,
+        typer.Option("--capacity", min=0, help="Keep at most this many, the most confident. Default: all."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -85,13 +89,18 @@ def prune(
         float | None, typer.Option("--min-confidence", min=0, max=1, help="Drop entries below this.")
     ] = None,
     task: Annotated[str | None, typer.Option("--task", help="Drop the entries of this task.")] = None,
+    modality: Annotated[
+        str | None, typer.Option("--modality", help="Drop the entries of this modality.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Drop entries of a memory file: the least confident above a capacity, the unsure, or a whole task."""
-    if capacity is None and min_confidence is None and task is None:
-        raise InputError("memory prune: got nothing to drop; give --capacity, --min-confidence or --task")
+    """Drop entries of a memory file: the least sure above a capacity, the unsure, a task, a modality."""
+    if capacity is None and min_confidence is None and task is None and modality is None:
+        raise InputError(
+            "memory prune: got nothing to drop; give --capacity, --min-confidence, --task or --modality"
+        )
     _check_out(out)
     bank = _load(file)
-    bank.prune(capacity=capacity, min_confidence=min_confidence, task=task)
+    bank.prune(capacity, min_confidence=min_confidence, task=task, modality=modality)
     bank.save(out)
     _show(bank, as_json)
