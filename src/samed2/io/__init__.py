@@ -1,28 +1,37 @@
-"""Images in, segmentations out: readers, the lazily read `Scan`, windows, atomic writing. No torch here."""
+"""Images in, segmentations out: readers, the lazily read `Scan`, windows, writers. No torch here."""
 
 from __future__ import annotations
 
-# one line per family of formats: importing it registers its readers
-from samed2.io import read_dicom, read_nifti, read_pillow, read_tiff
+# one line per family of formats: importing it registers its readers and writers
+from samed2.io import read_dicom, read_nifti, read_pillow, read_tiff, write_overlay
 from samed2.io.atomic import atomic_path, atomic_write
 from samed2.io.geometry import Geometry
 from samed2.io.readers import READERS, read, register_reader
 from samed2.io.scan import Scan
+from samed2.io.segmentation import Segmentation, SegmentedObject, palette_color
 from samed2.io.window import PRESETS, Window, resolve_window
+from samed2.io.writers import WRITERS, register_writer, write
 
 __all__ = [
     "PRESETS",
     "READERS",
+    "WRITERS",
     "Geometry",
     "Scan",
+    "Segmentation",
+    "SegmentedObject",
     "Window",
     "atomic_path",
     "atomic_write",
+    "palette_color",
     "read",
     "read_dicom",
     "read_nifti",
     "read_pillow",
     "read_tiff",
     "register_reader",
+    "register_writer",
     "resolve_window",
+    "write",
+    "write_overlay",
 ]

@@ -1,0 +1,196 @@
+"""The result: a label map on the scan's grid, what its values mean, and how it came about."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samed2.errors import InputError
+from samed2.io.geometry import Geometry
+
+FORMAT, FORMAT_VERSION = "samed2-segmentation", 1
+Color = tuple[int, int, int]
+
+# bright enough for dark images, apart in hue and lightness; further ids go round the colour circle
+_COLORS: tuple[Color, ...] = (
+    (255, 82, 82),
+    (64, 190, 255),
+    (104, 232, 116),
+    (255, 212, 59),
+    (214, 112, 255),
+    (255, 150, 50),
+    (32, 227, 200),
+    (255, 130, 190),
+    (142, 154, 255),
+    (196, 230, 80),
+    (200, 148, 104),
+    (120, 200, 170),
+)
+
+
+def palette_color(object_id: int) -> Color:
+    """The (red, green, blue) colour, 0 to 255, that an object id has everywhere; 0 is black."""
+    if object_id < 1:
+        return 0, 0, 0
+    if object_id <= len(_COLORS):
+        return _COLORS[object_id - 1]
+    step = object_id - len(_COLORS)
+    hue = (step * 0.618033988749895) % 1.0  # the golden ratio keeps neighbours apart
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.55 + 0.3 * (step % 2), 1.0 - 0.2 * (step % 3) / 2)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+@dataclass
+class SegmentedObject:
+    """One object of a segmentation.
+
+    `id` is its value in the label map (1 to 65535); `confidence` the predicted IoU (0 to 1) per frame;
+    `present` whether the model saw it, per frame; a frame missing from either was not looked at.
+    """
+
+    id: int
+    name: str = ""
+    color: Color | None = None  # (red, green, blue); the palette's colour of the id when None
+    confidence: dict[int, float] = field(default_factory=dict)
+    present: dict[int, bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.id <= 65535:
+            raise InputError(f"object id: got {self.id}, wanted 1 to 65535")
+        if self.color is None:
+            self.color = palette_color(self.id)
+
+    @property
+    def label(self) -> str:
+        """The name, or "object ID" without one."""
+        return self.name or f"object {self.id}"
+
+
+@dataclass
+class Segmentation:
+    """Label map (T, H, W), uint8 or uint16, 0 = background, on the scan's grid (frame, y, x).
+
+    A (H, W) map becomes one frame. `provenance` (JSON-able) says how it was made: model, version, prompts,
+    window, seconds. `properties` are the scan's, for writers that keep something of the source file.
+
+    Raises:
+        InputError: labels of another shape or type, an id used twice, or labels that belong to no object.
+    """
+
+    labels: NDArray[Any]
+    objects: list[SegmentedObject] = field(default_factory=list)
+    geometry: Geometry = field(default_factory=Geometry.unknown)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    scan_name: str = ""
+    properties: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.labels = _checked_labels(self.labels)
+        ids = [entry.id for entry in self.objects]
+        if len(set(ids)) != len(ids):
+            raise InputError(f"objects: an id is used twice among {ids}, wanted each once")
+        counts = np.bincount(self.labels.ravel())
+        strangers = [int(value) for value in np.flatnonzero(counts) if value and value not in set(ids)]
+        if strangers:
+            raise InputError(f"labels: value {strangers[0]} belongs to no object, the ids are {ids}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(T, H, W)."""
+        frames, height, width = self.labels.shape
+        return frames, height, width
+
+    def object(self, key: int | str) -> SegmentedObject:
+        """The object with an id, or the first with a name.
+
+        Raises:
+            InputError: there is none.
+        """
+        for entry in self.objects:
+            if (entry.name if isinstance(key, str) else entry.id) == key:
+                return entry
+        known = ", ".join(f"{entry.id} ({entry.label})" for entry in self.objects) or "none"
+        raise InputError(f"object {key!r} is unknown; the objects are {known}")
+
+    def mask(self, key: int | str) -> NDArray[np.bool_]:
+        """The (T, H, W) mask of one object, by id or name."""
+        mask: NDArray[np.bool_] = self.labels == self.object(key).id
+        return mask
+
+    def frames_with_labels(self) -> list[int]:
+        """The frames that hold anything but background, in order."""
+        return [int(index) for index in np.flatnonzero(self.labels.any(axis=(1, 2)))]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able description without pixels.
+
+        Areas are in pixels, and where the geometry is known (else None) in square millimetres for one frame,
+        in millilitres for several.
+        """
+        counts = np.bincount(self.labels.ravel(), minlength=65536)
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "scan": self.scan_name,
+            "shape": list(self.shape),
+            "index_order": "frame,y,x",
+            "geometry": self.geometry.to_dict(),
+            "objects": [self._describe(entry, int(counts[entry.id])) for entry in self.objects],
+            "provenance": plain(self.provenance),
+        }
+
+    def _describe(self, entry: SegmentedObject, pixels: int) -> dict[str, Any]:
+        single = self.labels.shape[0] == 1
+        pixel_area = self.geometry.spacing[1] * self.geometry.spacing[2]
+        known = self.geometry.known
+        return {
+            "id": int(entry.id),
+            "name": entry.name,
+            "color": [int(value) for value in entry.color or ()],
+            "area_px": pixels,
+            "area_mm2": pixels * pixel_area if known and single else None,
+            "volume_ml": pixels * self.geometry.voxel_volume / 1000 if known and not single else None,
+            "confidence": {str(int(k)): plain(v) for k, v in sorted(entry.confidence.items())},
+            "present": {str(int(k)): bool(v) for k, v in sorted(entry.present.items())},
+        }
+
+
+def plain(value: Any) -> Any:
+    """The same in JSON's own types: numpy numbers and arrays, paths, tuples; NaN and infinity as None."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if hasattr(value, "to_dict"):
+        return plain(value.to_dict())
+    return value.as_posix() if isinstance(value, PurePath) else str(value)
+
+
+def _checked_labels(labels: Any) -> NDArray[Any]:
+    values = np.asarray(labels)
+    if values.ndim == 2:
+        values = values[None]
+    if values.ndim != 3 or min(values.shape) < 1:
+        raise InputError(f"labels: got shape {np.shape(labels)}, wanted (T, H, W)")
+    if values.dtype in (np.uint8, np.uint16):
+        return values
+    if values.dtype.kind not in "uib":
+        raise InputError(f"labels: got type {values.dtype}, wanted whole numbers")
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise InputError(f"labels: run from {low} to {high}, wanted 0 to 65535")
+    return values.astype(np.uint8 if high <= 255 else np.uint16)

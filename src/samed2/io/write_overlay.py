@@ -1,0 +1,237 @@
+"""A picture to look at: windowed frames with outlines, a translucent fill, and a legend."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samed2.errors import InputError
+from samed2.io.atomic import atomic_path
+from samed2.io.scan import Scan
+from samed2.io.segmentation import Segmentation, SegmentedObject
+from samed2.io.window import Window, resolve_window
+from samed2.io.writers import Job, register_writer
+
+_SINGLE, _LARGEST, _TILE = 768, 1600, 420  # longer side in pixels: enlarged to, shrunk to, one of several
+_MOST_TILES, _MOST_NAMES = 6, 24
+_SMOOTH = 2  # lines are drawn this much larger and shrunk, which smooths them
+_FILL = 70  # opacity of the fill, of 255
+_BACK, _TEXT, _FAINT = (22, 24, 28), (235, 237, 240), (150, 156, 164)
+
+
+@register_writer("overlay", (".png",))
+def write_overlay(job: Job) -> list[Path]:
+    """One PNG: the frame that holds objects, or up to six of them spread over the scan.
+
+    Frames keep the scan's own orientation; pixels that are not square are stretched to true proportions.
+    """
+    if job.scan is None:
+        raise InputError(f"{job.path}: an overlay needs the scan it lies over; pass scan=")
+    window = resolve_window(job.scan, job.window)
+    picture = draw_overlay(job.segmentation, job.scan, window)
+    with atomic_path(job.path) as temporary:
+        picture.save(temporary, format="PNG")
+    return [job.path]
+
+
+def draw_overlay(segmentation: Segmentation, scan: Scan, window: Window) -> Any:
+    """The overlay as a Pillow RGB image."""
+    from PIL import Image
+
+    frames = _choose_frames(segmentation)
+    side = None if len(frames) == 1 else _TILE
+    tiles = [_tile(segmentation, scan, window, frame, side) for frame in frames]
+    columns = min(len(tiles), 3 if len(tiles) != 4 else 2)
+    rows = math.ceil(len(tiles) / columns)
+    width, height = tiles[0].size
+    gap = 4 if len(tiles) > 1 else 0
+    grid_width, grid_height = columns * (width + gap) - gap, rows * (height + gap) - gap
+    total = max(grid_width, 420)
+    legend = _legend(segmentation, scan, window, frames, total)
+    canvas = Image.new("RGB", (total, grid_height + legend.height), _BACK)
+    for index, tile in enumerate(tiles):
+        row, column = divmod(index, columns)
+        canvas.paste(tile, ((total - grid_width) // 2 + column * (width + gap), row * (height + gap)))
+    canvas.paste(legend, (0, grid_height))
+    return canvas
+
+
+def _choose_frames(segmentation: Segmentation) -> list[int]:
+    """Up to six frames that together show all objects, spread out; the middle one without labels."""
+    labels = segmentation.labels
+    found = segmentation.frames_with_labels()
+    if len(found) <= _MOST_TILES:
+        return found or [len(labels) // 2]
+    areas = {entry.id: np.count_nonzero(labels == entry.id, axis=(1, 2)) for entry in segmentation.objects}
+    chosen: list[int] = []
+    for area in sorted(areas.values(), key=lambda area: int(area.sum()), reverse=True):
+        if area.any() and not area[chosen].any() and len(chosen) < _MOST_TILES:
+            chosen.append(int(area.argmax()))
+    while len(chosen) < _MOST_TILES:  # the frame that is farthest from those chosen and from the ends
+        taken = np.array([*chosen, found[0] - 1, found[-1] + 1])
+        chosen.append(max(found, key=lambda index: int(abs(taken - index).min())))
+    return sorted(set(chosen))
+
+
+def _tile(segmentation: Segmentation, scan: Scan, window: Window, frame: int, side: int | None) -> Any:
+    """One frame with its objects, longer side `side` pixels (None: chosen by the frame's own size)."""
+    from PIL import Image
+
+    grey = np.rint(window.apply(scan.frame(frame)) * 255).astype(np.uint8)
+    size = _size_on_screen(scan, side)
+    shrinking = size[0] < scan.width
+    picture = Image.fromarray(grey).convert("RGB")
+    picture = picture.resize(size, Image.Resampling.LANCZOS if shrinking else Image.Resampling.BICUBIC)
+    large = (size[0] * _SMOOTH, size[1] * _SMOOTH)
+    colors = Image.new("RGB", large)
+    opacity = Image.new("L", large)
+    outlines: list[tuple[SegmentedObject, list[NDArray[np.float64]]]] = []
+    for entry in segmentation.objects:
+        mask = segmentation.labels[frame] == entry.id
+        if not mask.any():
+            continue
+        filled, lines = _shape(mask, large)
+        colors.paste(entry.color or (255, 255, 255), (0, 0), filled)
+        opacity.paste(_FILL, (0, 0), filled)
+        outlines.append((entry, lines))
+    width = max(2.0, max(size) / 330) * _SMOOTH
+    _stroke(colors, opacity, [((0, 0, 0), lines) for _, lines in outlines], width + 1.5 * _SMOOTH, 150)
+    _stroke(colors, opacity, [(entry.color, lines) for entry, lines in outlines], width, 255)
+    picture = Image.composite(
+        colors.resize(size, Image.Resampling.BOX), picture, opacity.resize(size, Image.Resampling.BOX)
+    )
+    if side is not None:
+        _mark(picture, f"frame {frame}")
+    return picture
+
+
+def _stroke(colors: Any, opacity: Any, outlines: list[Any], width: float, alpha: int) -> None:
+    """Draw (colour, lines of (y, x)) pairs into the colours and their opacity."""
+    from PIL import ImageDraw
+
+    for image, fill in ((colors, None), (opacity, alpha)):
+        pen = ImageDraw.Draw(image)
+        for color, lines in outlines:
+            for line in lines:
+                points = [(float(x), float(y)) for y, x in line]
+                pen.line(points, fill=color if fill is None else fill, width=round(width), joint="curve")
+
+
+def _shape(mask: NDArray[np.bool_], large: tuple[int, int]) -> tuple[Any, list[NDArray[np.float64]]]:
+    """The mask as a Pillow image of size `large` (w, h), and its outlines there, (n, 2) of (y, x)."""
+    from PIL import Image
+    from skimage.measure import find_contours
+
+    image = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
+    if large[0] < image.width or large[1] < image.height:  # keep thin structures when shrinking
+        image = image.resize(large, Image.Resampling.BOX).point(lambda value: 255 if value >= 64 else 0)
+    filled = image.resize(large, Image.Resampling.BILINEAR).point(lambda value: 255 if value >= 128 else 0)
+    padded = np.pad(np.asarray(image, dtype=np.float32), 1)
+    scale = np.array([large[1] / image.height, large[0] / image.width])
+    # index (0, 0) of the padded mask is the centre of pixel (-1, -1)
+    return filled, [(line - 1 + 0.5) * scale for line in find_contours(padded, 127.5)]
+
+
+def _size_on_screen(scan: Scan, side: int | None) -> tuple[int, int]:
+    """(width, height) of a tile: small frames enlarged, large ones shrunk."""
+    _, tall, wide = scan.geometry.spacing
+    ratio = min(max(tall / wide, 0.2), 5.0) if scan.geometry.known else 1.0
+    height, width = scan.height * ratio, float(scan.width)
+    longer = max(height, width)
+    if side is not None:
+        factor = side / longer
+    elif longer < _SINGLE:
+        factor = _SINGLE / longer
+    else:
+        factor = min(1.0, _LARGEST / longer)
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+def _legend(segmentation: Segmentation, scan: Scan, window: Window, frames: list[int], width: int) -> Any:
+    """The strip under the picture: what was drawn, then one swatch per object with its confidence."""
+    from PIL import Image, ImageDraw
+
+    margin, size, line = 14, 17, 28
+    font, small = _font(size), _font(14)
+    pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    entries: list[tuple[tuple[int, int, int], str, str]] = [
+        (entry.color or (255, 255, 255), entry.label, _note(entry, segmentation, frames))
+        for entry in segmentation.objects[:_MOST_NAMES]
+    ]
+    boxes, x, y = [], margin, margin
+    for color, name, note in entries:
+        name = _cut(pen, name, font, width - 2 * margin - 130)
+        name_width, note_width = int(pen.textlength(name, font=font)), int(pen.textlength(note, font=small))
+        needed = 24 + name_width + 9 + note_width + 30
+        if x > margin and x + needed - 30 > width - margin:
+            x, y = margin, y + line
+        boxes.append((x, y, color, name, name_width, note))
+        x += needed
+    y += line if boxes else 0
+    more = len(segmentation.objects) - len(entries)
+    caption = _caption(segmentation, scan, window, frames) + (f" · {more} more objects" if more else "")
+    strip = Image.new("RGB", (width, y + 18 + margin), _BACK)
+    pen = ImageDraw.Draw(strip)
+    for left, top, color, name, name_width, note in boxes:
+        pen.rounded_rectangle((left, top + 3, left + 15, top + 18), radius=4, fill=color)
+        pen.text((left + 24, top + 10), name, font=font, fill=_TEXT, anchor="lm")
+        pen.text((left + 24 + name_width + 9, top + 11), note, font=small, fill=_FAINT, anchor="lm")
+    pen.text(
+        (margin, y + 10), _cut(pen, caption, small, width - 2 * margin), font=small, fill=_FAINT, anchor="lm"
+    )
+    return strip
+
+
+def _note(entry: SegmentedObject, segmentation: Segmentation, frames: list[int]) -> str:
+    """The confidence on the frames shown: one number, or the range."""
+    values = [entry.confidence[f] for f in frames if math.isfinite(entry.confidence.get(f, math.nan))]
+    if not (segmentation.labels == entry.id).any():
+        return "not found"
+    if not any((segmentation.labels[f] == entry.id).any() for f in frames):
+        return "on other frames"
+    if not values:
+        return ""
+    low, high = f"{min(values):.2f}", f"{max(values):.2f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _caption(segmentation: Segmentation, scan: Scan, window: Window, frames: list[int]) -> str:
+    parts = [segmentation.scan_name or scan.name]
+    if scan.num_frames > 1:
+        parts.append(
+            f"frame {frames[0]} of {scan.num_frames}"
+            if len(frames) == 1
+            else f"{len(frames)} of {scan.num_frames} frames"
+        )
+    parts.append(f"window {window.low:g} to {window.high:g} ({window.source})")
+    model = segmentation.provenance.get("model")
+    if isinstance(model, str):
+        parts.append(model)
+    return " · ".join(" ".join(part.split()) for part in parts)
+
+
+def _mark(picture: Any, text: str) -> None:
+    """Write a small caption into the upper left corner."""
+    from PIL import ImageDraw
+
+    pen = ImageDraw.Draw(picture)
+    pen.text((8, 7), text, font=_font(14), fill=_TEXT, stroke_width=2, stroke_fill=(0, 0, 0))
+
+
+def _cut(pen: Any, text: str, font: Any, room: float) -> str:
+    """Shorten a text with dots until it fits."""
+    if pen.textlength(text, font=font) <= room:
+        return text
+    while text and pen.textlength(text + "...", font=font) > room:
+        text = text[:-1]
+    return text + "..."
+
+
+def _font(size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
