@@ -54,6 +54,10 @@ def test_refused(tmp_path: Path) -> None:
     blocked.write_text("x")
     with pytest.raises(InputError, match="cannot be a folder"):
         outputs.check({image: [("json", blocked / "deep" / "a.json")]})
+    with pytest.raises(InputError, match="ends for --format json in"):
+        outputs.check({image: [("json", tmp_path / "a.dat")]})
+    with pytest.raises(InputError, match="wanted a name that ends in"):
+        outputs.check({image: [("", tmp_path / "a.dat")]})
     twins = {tmp_path / d / "a.png": [("json", tmp_path / "a.json")] for d in ("x", "y")}
     with pytest.raises(InputError, match="would both be written"):
         outputs.check(twins)

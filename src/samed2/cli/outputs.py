@@ -61,11 +61,13 @@ def check(plans: dict[Path, list[tuple[str, Path]]]) -> None:
     """Check that all results have a name of their own and folders that can be made and written.
 
     Raises:
-        InputError: two images with one result's name, a file where a folder is meant, or no permission.
+        InputError: two images with one result's name, a suffix that does not fit the format, a file where a
+            folder is meant, or no permission.
     """
     owner: dict[Path, Path] = {}
     for image, files in plans.items():
-        for _, file in files:
+        for name, file in files:
+            _check_suffix(name, file)
             other = owner.setdefault(file.resolve(), image)
             if other != image:
                 raise InputError(f"{other} and {image}: would both be written to {file}; rename one of them")
@@ -75,6 +77,16 @@ def check(plans: dict[Path, list[tuple[str, Path]]]) -> None:
             raise InputError(f"--out {folder}: cannot be a folder, {parent} is a file; choose another name")
         if not os.access(parent, os.W_OK | os.X_OK):
             raise InputError(f"--out {folder}: cannot be written (permission denied); choose another folder")
+
+
+def _check_suffix(name: str, file: Path) -> None:
+    from samed2.io.writers import WRITERS
+
+    fitting = WRITERS[name].suffixes if name else tuple(e for w in WRITERS.values() for e in w.suffixes)
+    if not file.name.lower().endswith(fitting):
+        meant = f"for --format {name} " if name else ""
+        wanted = ", ".join(dict.fromkeys(fitting))
+        raise InputError(f"--out {file}: wanted a name that ends {meant}in {wanted}")
 
 
 def make_folders(files: Sequence[tuple[str, Path]]) -> None:

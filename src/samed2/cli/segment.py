@@ -187,13 +187,12 @@ def write_all(
     result: Segmentation, scan: Scan, files: list[tuple[str, Path]], window: str | None
 ) -> list[Path]:
     """Write a segmentation in each format and return the files written."""
-    from samed2.io import resolve_window, write
+    from samed2.io.writers import write
 
     outputs.make_folders(files)
     written: list[Path] = []
     for name, path in files:
-        applied = resolve_window(scan, window) if name == "overlay" else None
-        written += write(result, path, format=name or None, scan=scan, window=applied)
+        written += write(result, path, format=name or None, scan=scan, window=window)
     return written
 
 
@@ -205,6 +204,8 @@ def print_objects(label: str, summary: dict[str, Any]) -> None:
         parts = [f"{entry['area_px']} px"]
         if entry.get("area_mm2") is not None:
             parts.append(f"{entry['area_mm2']:.1f} mm2")
+        if entry.get("volume_ml") is not None:
+            parts.append(f"{entry['volume_ml']:.2f} ml")
         if best is not None:
             parts.append(f"confidence {best:.2f}")
         print(f"{label}: {entry['name'] or 'object ' + str(entry['id'])}: {', '.join(parts)}")
