@@ -23,11 +23,11 @@ def test_train_passes_on(
 ) -> None:
     called: list[tuple[Any, ...]] = []
     trainer = ModuleType("samed2.train.trainer")
-    trainer.run = lambda *values: called.append(values)  # type: ignore[attr-defined]
+    trainer.run = lambda *values: called.append(values) or Path("runs/x/model")  # type: ignore
     monkeypatch.setitem(sys.modules, "samed2.train.trainer", trainer)
     recipe = tmp_path / "r.yaml"
     recipe.write_text("steps: 1\n")
-    assert run("train", recipe, *arguments).code == 0
+    assert run("train", recipe, *arguments) == (0, "runs/x/model\n", "")
     assert called == [(recipe, *expected)]
 
 

@@ -20,7 +20,7 @@ def train(
     ] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of checkpoints, log and weights.")] = None,
 ) -> None:
-    """Train a model from a recipe; progress goes to standard error, the log to the run's folder."""
+    """Train a model from a recipe and print the folder of its weights."""
     if not recipe.is_file():
         raise InputError(f"{recipe}: is not a file; wanted a recipe such as recipes/nano.yaml")
     for override in overrides or []:
@@ -28,4 +28,4 @@ def train(
             raise InputError(f"{override}: is not an override of the recipe; wanted name=value")
     from samed2.train.trainer import run
 
-    run(recipe, list(overrides or []), resume, out)
+    print(run(recipe, list(overrides or []), resume, out))
