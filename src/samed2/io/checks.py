@@ -86,7 +86,9 @@ def drop_alpha(pixels: NDArray[Any], notes: list[str], label: object) -> NDArray
         colour = colour[..., 0]
     if alpha.size == 0 or alpha.min() == alpha.max():
         return np.ascontiguousarray(colour)
-    notes.append(f"{label}: has transparent pixels, they were laid over black")
+    note = f"{label}: has transparent pixels, they were laid over black"
+    if note not in notes:
+        notes.append(note)
     top = float(np.iinfo(pixels.dtype).max) if pixels.dtype.kind in "ui" else 1.0
     weight = alpha.astype(np.float64) / top
     mixed = colour * (weight[..., None] if colour.ndim == 3 else weight)
@@ -97,6 +99,15 @@ def grey_if_grey(pixels: NDArray[Any]) -> NDArray[Any]:
     """(H, W) when the three channels of (H, W, 3) are equal everywhere, else unchanged."""
     same = np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2])
     return np.ascontiguousarray(pixels[..., 0]) if same else pixels
+
+
+def eight_bit_colors(colors: NDArray[Any]) -> NDArray[Any]:
+    """16-bit palette colours that hold 8-bit ones, in either usual way, as 8 bits; others unchanged."""
+    if colors.dtype != np.uint16 or (
+        (colors & 255).any() and not np.array_equal(colors, (colors >> 8) * 257)
+    ):
+        return colors
+    return (colors >> 8).astype(np.uint8)
 
 
 def native_order(pixels: NDArray[Any]) -> NDArray[Any]:

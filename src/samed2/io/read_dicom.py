@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samed2.errors import InputError
-from samed2.io.checks import check_claim, native_order, one_line, quiet
+from samed2.io.checks import check_claim, eight_bit_colors, grey_if_grey, native_order, one_line, quiet
 from samed2.io.geometry import Geometry
 from samed2.io.readers import register_reader, stem
 from samed2.io.scan import ArraySource, Scan
@@ -48,7 +48,8 @@ def read_dicom(path: Path) -> Scan:
         dataset = _dataset(path)
         _check(path, dataset)
         pixels = native_order(_decode(path, dataset))
-        grey = int(dataset.SamplesPerPixel) == 1 and pixels.ndim == 2
+        palette = dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
+        grey = int(dataset.SamplesPerPixel) == 1 and not palette and pixels.ndim == 2
         notes: list[str] = []
         window = _file_window(dataset)
         if grey:
@@ -144,7 +145,7 @@ def _decode(path: Path, dataset: Any) -> NDArray[Any]:
     if pixels.ndim == 3 and pixels.shape[0] == 1:
         pixels = pixels[0]
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
-        pixels = np.asarray(apply_color_lut(pixels, dataset))[..., :3]
+        pixels = grey_if_grey(eight_bit_colors(np.asarray(apply_color_lut(pixels, dataset))[..., :3]))
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[-1] != 3):
         raise InputError(f"{path}: decodes to shape {pixels.shape}, wanted one grey or RGB frame")
     return pixels

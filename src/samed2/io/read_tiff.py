@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samed2.errors import InputError
-from samed2.io.checks import check_claim, drop_alpha, grey_if_grey, native_order, one_line, quiet, reading
+from samed2.io.checks import (
+    check_claim,
+    drop_alpha,
+    eight_bit_colors,
+    grey_if_grey,
+    native_order,
+    one_line,
+    quiet,
+    reading,
+)
 from samed2.io.readers import register_reader, stem
 from samed2.io.scan import ArraySource, FrameSource, Scan
 
@@ -178,11 +187,8 @@ def _page_pixels(page: Any, notes: list[str], path: Path) -> NDArray[Any]:
 def _palette(indices: NDArray[Any], colours: NDArray[Any] | None) -> NDArray[Any]:
     if colours is None or indices.ndim != 2:
         raise ValueError("palette image without a palette")
-    table = np.asarray(colours).T  # (entries, 3), 16 bits per channel by the standard
-    eight = table.dtype == np.uint16 and (
-        np.array_equal(table, (table >> 8) * 257) or not (table & 255).any()
-    )
-    return grey_if_grey((table >> 8).astype(np.uint8)[indices] if eight else table[indices])
+    table = eight_bit_colors(np.asarray(colours).T)  # (entries, 3), 16 bits per channel by the standard
+    return grey_if_grey(table[indices])
 
 
 def _imagej_stack(path: Path, tif: Any) -> NDArray[Any] | None:

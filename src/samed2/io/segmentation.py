@@ -17,12 +17,13 @@ from samed2.io.geometry import Geometry
 FORMAT, FORMAT_VERSION = "samed2-segmentation", 1
 Color = tuple[int, int, int]
 
-# bright enough for dark images, apart in hue and lightness; further ids go round the colour circle
+# bright enough for dark images, apart in hue and lightness, the first ones also on red and pink images;
+# further ids go round the colour circle
 _COLORS: tuple[Color, ...] = (
-    (255, 82, 82),
-    (64, 190, 255),
-    (104, 232, 116),
+    (40, 214, 255),
     (255, 212, 59),
+    (255, 82, 82),
+    (104, 232, 116),
     (214, 112, 255),
     (255, 150, 50),
     (32, 227, 200),
@@ -30,7 +31,7 @@ _COLORS: tuple[Color, ...] = (
     (142, 154, 255),
     (196, 230, 80),
     (200, 148, 104),
-    (120, 200, 170),
+    (70, 140, 255),
 )
 
 

@@ -152,37 +152,34 @@ def _size_on_screen(scan: Scan, side: int | None) -> tuple[int, int]:
 
 
 def _legend(segmentation: Segmentation, scan: Scan, window: Window, frames: list[int], width: int) -> Any:
-    """The strip under the picture: what was drawn, then one swatch per object with its confidence."""
+    """The strip under the picture: one swatch per object with its confidence, then what was drawn."""
     from PIL import Image, ImageDraw
 
-    margin, size, line = 14, 17, 28
-    font, small = _font(size), _font(14)
+    unit = max(1.0, width / 900)  # larger letters under larger pictures
+    font, small = _font(round(17 * unit)), _font(round(14 * unit))
+    margin, line, swatch = round(14 * unit), round(28 * unit), round(15 * unit)
     pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    entries: list[tuple[tuple[int, int, int], str, str]] = [
-        (entry.color or (255, 255, 255), entry.label, _note(entry, segmentation, frames))
-        for entry in segmentation.objects[:_MOST_NAMES]
-    ]
-    boxes, x, y = [], margin, margin
-    for color, name, note in entries:
-        name = _cut(pen, name, font, width - 2 * margin - 130)
-        name_width, note_width = int(pen.textlength(name, font=font)), int(pen.textlength(note, font=small))
-        needed = 24 + name_width + 9 + note_width + 30
-        if x > margin and x + needed - 30 > width - margin:
+    placed, x, y = [], margin, margin
+    for entry in segmentation.objects[:_MOST_NAMES]:
+        name = _cut(pen, entry.label, font, width - 2 * margin - round(130 * unit))
+        note = _note(entry, segmentation, frames)
+        at_note = swatch + round(9 * unit) + int(pen.textlength(name, font=font)) + round(9 * unit)
+        needed = at_note + int(pen.textlength(note, font=small))
+        if x > margin and x + needed > width - margin:
             x, y = margin, y + line
-        boxes.append((x, y, color, name, name_width, note))
-        x += needed
-    y += line if boxes else 0
-    more = len(segmentation.objects) - len(entries)
-    caption = _caption(segmentation, scan, window, frames) + (f" · {more} more objects" if more else "")
-    strip = Image.new("RGB", (width, y + 18 + margin), _BACK)
+        placed.append((x, y, entry.color or (255, 255, 255), name, x + at_note, note))
+        x += needed + round(30 * unit)
+    y += line if placed else 0
+    strip = Image.new("RGB", (width, y + round(18 * unit) + margin), _BACK)
     pen = ImageDraw.Draw(strip)
-    for left, top, color, name, name_width, note in boxes:
-        pen.rounded_rectangle((left, top + 3, left + 15, top + 18), radius=4, fill=color)
-        pen.text((left + 24, top + 10), name, font=font, fill=_TEXT, anchor="lm")
-        pen.text((left + 24 + name_width + 9, top + 11), note, font=small, fill=_FAINT, anchor="lm")
-    pen.text(
-        (margin, y + 10), _cut(pen, caption, small, width - 2 * margin), font=small, fill=_FAINT, anchor="lm"
-    )
+    for left, top, color, name, note_left, note in placed:
+        middle = top + round(10 * unit)
+        square = (left, middle - swatch // 2, left + swatch, middle - swatch // 2 + swatch)
+        pen.rounded_rectangle(square, radius=swatch // 4, fill=color)
+        pen.text((left + swatch + round(9 * unit), middle), name, font=font, fill=_TEXT, anchor="lm")
+        pen.text((note_left, middle), note, font=small, fill=_FAINT, anchor="lm")
+    caption = _cut(pen, _caption(segmentation, scan, window, frames), small, width - 2 * margin)
+    pen.text((margin, y + round(10 * unit)), caption, font=small, fill=_FAINT, anchor="lm")
     return strip
 
 
@@ -211,6 +208,8 @@ def _caption(segmentation: Segmentation, scan: Scan, window: Window, frames: lis
     model = segmentation.provenance.get("model")
     if isinstance(model, str):
         parts.append(model)
+    if len(segmentation.objects) > _MOST_NAMES:
+        parts.append(f"{len(segmentation.objects) - _MOST_NAMES} more objects")
     return " · ".join(" ".join(part.split()) for part in parts)
 
 
