@@ -1,0 +1,1 @@
+"""Data sets: what is labelled, and samples drawn from it for training."""

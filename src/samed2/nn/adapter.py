@@ -1,0 +1,48 @@
+"""The temporal adapter of SAMed-2 (arXiv 2507.03698, section 2.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class TemporalAdapter(nn.Module):
+    """Residual bottleneck that mixes neighbouring frames: u + up(GELU(conv3d(down(norm(u))))).
+
+    Args:
+        dim: channels of the tokens.
+        hidden: channels of the bottleneck.
+    """
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.down = nn.Linear(dim, hidden)
+        self.conv = nn.Conv3d(hidden, hidden, kernel_size=3, padding=1)
+        self.up = nn.Linear(hidden, dim)
+
+    def forward(self, tokens: torch.Tensor, num_frames: int) -> torch.Tensor:
+        """Mix along time and space.
+
+        Args:
+            tokens: (B*T, H, W, C) maps, the T frames of a clip one after another.
+            num_frames: T, at least 1.
+
+        Returns:
+            (B*T, H, W, C).
+
+        Raises:
+            ValueError: if the first axis is no multiple of T.
+        """
+        if num_frames < 1 or tokens.shape[0] % num_frames:
+            raise ValueError(f"{tokens.shape[0]} maps cannot be split into clips of {num_frames} frames")
+        mixed = self.down(self.norm(tokens)).permute(0, 3, 1, 2)  # [b*t, c, h, w]
+        mixed = self._convolve(mixed, num_frames).permute(0, 2, 3, 1)  # [b*t, h, w, c]
+        return tokens + self.up(F.gelu(mixed))
+
+    def _convolve(self, maps: torch.Tensor, num_frames: int) -> torch.Tensor:
+        if num_frames == 1:  # the outer time slices of the kernel would only see zero padding
+            return F.conv2d(maps, self.conv.weight[:, :, 1], self.conv.bias, padding=1)
+        clips = maps.unflatten(0, (-1, num_frames)).transpose(1, 2)  # [b, c, t, h, w]
+        return self.conv(clips).transpose(1, 2).flatten(0, 1)

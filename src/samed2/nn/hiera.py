@@ -1,0 +1,106 @@
+"""Hiera blocks with a temporal adapter after the attention, in both layouts."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+from transformers.models.sam2.modeling_sam2 import (
+    Sam2HieraDetModel,
+    Sam2MultiScaleAttention,
+    Sam2MultiScaleBlock,
+    do_pool,
+    window_partition,
+    window_unpartition,
+)
+
+from samed2.nn.adapter import TemporalAdapter
+
+
+class AdaptedBlock(Sam2MultiScaleBlock):
+    """A block of SAM-2's trunk that sends its attention output through a `TemporalAdapter`.
+
+    The adapter sits after the attention (and after query pooling), before the residual sum. With layout
+    "frames" it sees whole maps; with "released" it sees attention windows, as the released code does.
+    """
+
+    def __init__(self, config, stage_idx: int, block_idx: int, total_block_idx: int, hidden: int, layout: str):
+        super().__init__(config, stage_idx=stage_idx, block_idx=block_idx, total_block_idx=total_block_idx)
+        self.adapter = TemporalAdapter(self.dim_out, hidden)
+        self.layout = layout
+
+    def forward(self, hidden_states: torch.Tensor, num_frames: int = 1, **_) -> torch.Tensor:
+        """(B*T, H, W, C_in) -> (B*T, H', W', C_out); `num_frames` is T."""
+        normed = self.layer_norm1(hidden_states)
+        residual = hidden_states
+        if self.dim != self.dim_out:
+            residual = do_pool(self.proj(normed), self.query_stride)
+        attended = self._attend(normed, residual.shape[1:3], num_frames)
+        if self.layout == "frames":
+            attended = self.adapter(attended, num_frames)
+        hidden_states = residual + attended
+        return hidden_states + self.mlp(self.layer_norm2(hidden_states))
+
+    def _attend(self, normed: torch.Tensor, out_size: torch.Size, num_frames: int) -> torch.Tensor:
+        """Attention inside windows (or over the whole map), (B*T, H, W, C_in) -> (B*T, H', W', C_out)."""
+        windowed = self.window_size > 0
+        if windowed:
+            normed, padded = window_partition(normed, self.window_size)
+        attended = attend(self.attn, normed)
+        if self.layout == "released":
+            attended = self.adapter(attended, num_frames)
+        if not windowed:
+            return attended
+        window = self.window_size
+        if self.query_stride:
+            window //= self.query_stride[0]
+            height, width = out_size
+            padded = (height + (-height) % window, width + (-width) % window)
+        return window_unpartition(attended, window, padded, tuple(out_size))
+
+
+def attend(attention: Sam2MultiScaleAttention, tokens: torch.Tensor) -> torch.Tensor:
+    """Multi-head attention with the module's weights, (B, H, W, C_in) -> (B, H', W', C_out).
+
+    The same sums as the module's own forward, without the per-token products it computes and drops. On a CPU
+    plain matrix products are used while training: the fused kernel's backward pass is several times slower.
+    """
+    batch, height, width, _ = tokens.shape
+    heads = attention.num_attention_heads
+    query, key, value = attention.qkv(tokens).reshape(batch, height * width, 3, heads, -1).unbind(2)
+    if attention.query_stride:
+        pooled = do_pool(query.reshape(batch, height, width, -1), attention.query_stride)
+        height, width = pooled.shape[1:3]
+        query = pooled.reshape(batch, height * width, heads, -1)
+    query, key, value = (t.transpose(1, 2) for t in (query, key, value))  # [b, heads, hw, c]
+    if torch.is_grad_enabled() and tokens.device.type == "cpu":
+        mixed = ((query * attention.scale) @ key.transpose(-2, -1)).softmax(dim=-1).to(value.dtype) @ value
+    else:
+        mixed = F.scaled_dot_product_attention(query, key, value, scale=attention.scale)
+    return attention.proj(mixed.transpose(1, 2).reshape(batch, height, width, -1))
+
+
+def adapt_trunk(trunk: Sam2HieraDetModel, adapted, hidden: int, layout: str) -> None:
+    """Replace, in place, the blocks for which `adapted(index)` holds by `AdaptedBlock`s with the same weights."""
+    config = trunk.config
+    index = 0
+    for stage, blocks in enumerate(config.blocks_per_stage):
+        for position in range(blocks):
+            if adapted(index):
+                block = AdaptedBlock(config, stage, position, index, hidden, layout)
+                block.load_state_dict(trunk.blocks[index].state_dict(), strict=False)
+                trunk.blocks[index] = block
+            else:
+                trunk.blocks[index] = _Plain.wrap(trunk.blocks[index])
+            index += 1
+
+
+class _Plain(Sam2MultiScaleBlock):
+    """A block without adapter that ignores `num_frames`."""
+
+    @staticmethod
+    def wrap(block: Sam2MultiScaleBlock) -> Sam2MultiScaleBlock:
+        block.__class__ = _Plain
+        return block
+
+    def forward(self, hidden_states: torch.Tensor, num_frames: int = 1, **kwargs) -> torch.Tensor:
+        return super().forward(hidden_states, **kwargs)

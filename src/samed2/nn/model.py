@@ -1,0 +1,200 @@
+"""SAMed-2 as a transformers model: SAM-2's video modules, temporal adapters, and a path per step of the method."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, Sam2VideoModel
+from transformers import initialization as init
+
+from samed2.nn.adapter import TemporalAdapter
+from samed2.nn.config import SAMed2Config
+from samed2.nn.decoder import Candidates, choose, propose
+from samed2.nn.hiera import adapt_trunk
+from samed2.nn.prompts import PromptTensors, ellipse_logits, embed_prompts
+
+STRIDE = 16  # of the image embedding
+NO_OBJECT_LOGIT = -1024.0
+
+
+class Features(NamedTuple):
+    """Image features of N frames: high (N, d/8, S/4, S/4), mid (N, d/4, S/8, S/8), low (N, d, S/16, S/16).
+
+    `low` is raw: neither memory nor the no-memory vector has been added.
+    """
+
+    high: torch.Tensor
+    mid: torch.Tensor
+    low: torch.Tensor
+
+    def select(self, rows) -> Features:
+        """Features of some frames, in the order of `rows`; a frame may be repeated (one row per object)."""
+        return Features(*(level[rows] for level in self))
+
+
+class Decoded(NamedTuple):
+    """Masks of N rows: logits (N, M, S/4, S/4), iou (N, M), object_score (N,), pointer (N, d); M is 1 or 3."""
+
+    logits: torch.Tensor
+    iou: torch.Tensor
+    object_score: torch.Tensor
+    pointer: torch.Tensor
+
+
+class SAMed2Model(Sam2VideoModel):
+    """SAM-2 with temporal adapters and a memory of past cases.
+
+    State-dict keys are those of transformers' `Sam2VideoModel`, plus `...blocks.{i}.adapter.*`, so every
+    SAM 2 / 2.1 checkpoint loads by name and new adapters start as the identity.
+    Source: arXiv 2507.03698; SAM-2 modules from transformers.
+    """
+
+    config_class = SAMed2Config
+    config: SAMed2Config
+
+    def __init__(self, config: SAMed2Config) -> None:
+        super().__init__(config)
+        adapt_trunk(self.vision_encoder.backbone, config.adapted, config.adapter_dim, config.adapter_layout)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, TemporalAdapter):
+            init.xavier_uniform_(module.down.weight)
+            init.kaiming_normal_(module.conv.weight, mode="fan_out")
+            for layer in (module.down, module.conv, module.up):
+                init.zeros_(layer.bias)
+            if self.config.adapter_zero_init:
+                init.zeros_(module.up.weight)
+            else:
+                init.xavier_uniform_(module.up.weight)
+
+    def encode(self, pixels: torch.Tensor) -> Features:
+        """Image features of clips.
+
+        Args:
+            pixels: (B, T, 3, S, S), normalised with the config's mean and deviation; the T frames of a clip
+                are neighbours in true order. T = 1 for single images.
+
+        Returns:
+            `Features` of the B*T frames, clip by clip.
+
+        Raises:
+            ValueError: for another number of axes, or a side that does not fit the model.
+        """
+        if pixels.ndim != 5 or pixels.shape[-1] != pixels.shape[-2]:
+            raise ValueError(f"pixels: got shape {tuple(pixels.shape)}, wanted (B, T, 3, S, S)")
+        output = self.vision_encoder(pixels.flatten(0, 1), num_frames=pixels.shape[1])
+        high, mid, low = output.fpn_hidden_states
+        return Features(self.mask_decoder.conv_s0(high), self.mask_decoder.conv_s1(mid), low)
+
+    def condition(
+        self, low: torch.Tensor, memory: torch.Tensor | None = None, memory_position: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Add what the memory knows to image embeddings.
+
+        Args:
+            low: (N, d, h, w) raw embeddings.
+            memory: (N, k, M, h, w) memory features of each row; None or k = 0 takes the no-memory path.
+            memory_position: same shape; the shared sine code when None.
+
+        Returns:
+            (N, d, h, w).
+        """
+        if memory is None or memory.shape[1] == 0:
+            return low + self.no_memory_embedding.reshape(1, -1, 1, 1)
+        memory = memory.to(low.dtype)
+        if memory_position is None:
+            memory_position = self.memory_position(memory.shape[-2:]).to(memory).expand_as(memory)
+        position = self.vision_encoder.neck.position_encoding(low.shape, low.device, low.dtype).to(low)
+        tokens = low + 0.1 * position
+        tokens = tokens.flatten(2).transpose(1, 2)[:, None]  # [n, 1, hw, d]
+        keys, key_position = _frame_major(memory), _frame_major(memory_position.to(memory))
+        attention = self.memory_attention
+        rotary = attention.rotary_emb(tokens, _grid_positions(low.shape[2], low.shape[3], low.device))
+        for layer in attention.layers:
+            tokens = layer(
+                queries=tokens, keys=keys, key_point_embedding=key_position, rope_position_embeddings=rotary
+            )
+        return attention.layer_norm(tokens)[:, 0].transpose(1, 2).reshape(low.shape)
+
+    def memory_position(self, size) -> torch.Tensor:
+        """The sine code all memory entries share, (1, M, h, w)."""
+        weight = self.memory_encoder.projection.weight
+        return self.memory_encoder.position_encoding((1, self.mem_dim, *size), weight.device, torch.float32)
+
+    def candidates(self, features: Features, prompts: PromptTensors) -> Candidates:
+        """All four masks of every row; `features.low` must already be conditioned."""
+        rows, _, grid, _ = features.low.shape
+        if prompts.masks is None and prompts.boxes is not None and self.config.box_prior == "ellipse":
+            boxes = prompts.boxes.to(features.low.device)
+            prompts = PromptTensors(prompts.points, prompts.labels, boxes, ellipse_logits(boxes, 4 * grid, 4.0))
+        sparse, dense = embed_prompts(self.prompt_encoder, prompts, rows, grid, self.config.box_tokens)
+        position = self.grid_position(grid)
+        return propose(self.mask_decoder, features.low, position, sparse, dense, features.high, features.mid)
+
+    def decode(self, features: Features, prompts: PromptTensors, multimask: bool = False) -> Decoded:
+        """Masks for rows of (frame, object).
+
+        Args:
+            features: of N rows, `low` conditioned by `condition`.
+            prompts: of the same N rows.
+            multimask: return the three multimask outputs instead of the single best.
+        """
+        settings = self.config.mask_decoder_config
+        found = self.candidates(features, prompts)
+        threshold = settings.dynamic_multimask_stability_thresh if settings.dynamic_multimask_via_stability else None
+        index = choose(found, multimask, settings.dynamic_multimask_stability_delta, threshold)
+        rows = torch.arange(len(index), device=index.device)
+        if multimask:
+            logits, iou = found.logits[:, 1:], found.iou[:, 1:]
+        else:
+            logits, iou = found.logits[rows, index][:, None], found.iou[rows, index][:, None]
+        pointer = self.object_pointer_proj(found.tokens[rows, index])
+        present = (found.object_score > 0)[:, None]
+        pointer = torch.where(present, pointer, self.no_object_pointer)
+        return Decoded(logits, iou, found.object_score, pointer)
+
+    def grid_position(self, grid: int) -> torch.Tensor:
+        """Fourier code of a grid x grid image embedding, (1, d, grid, grid)."""
+        steps = (torch.arange(grid, device=self.device, dtype=torch.float32) + 0.5) / grid
+        y, x = torch.meshgrid(steps, steps, indexing="ij")
+        return self.shared_image_embedding(torch.stack([x, y], dim=-1)).permute(2, 0, 1)[None]
+
+    def encode_memory(self, low: torch.Tensor, logits: torch.Tensor, binary: bool = False) -> torch.Tensor:
+        """Memory features of frames and their masks.
+
+        Args:
+            low: (N, d, h, w) raw embeddings.
+            logits: (N, 1, H, W) mask logits of any size, brought to the input size bilinearly.
+            binary: cut the logits at 0 first, for masks a person confirmed.
+
+        Returns:
+            (N, M, h, w).
+        """
+        side = STRIDE * low.shape[-1]
+        if logits.shape[-1] != side:
+            logits = F.interpolate(logits.float(), size=(side, side), mode="bilinear", align_corners=False)
+        mask = (logits > 0).float() if binary else logits.float().sigmoid()
+        mask = mask * self.config.sigmoid_scale_for_mem_enc + self.config.sigmoid_bias_for_mem_enc
+        feature, _ = self.memory_encoder(low, mask.to(low.dtype))
+        return feature
+
+
+def _frame_major(memory: torch.Tensor) -> torch.Tensor:
+    """(N, k, M, h, w) -> (N, 1, k*h*w, M): whole entries one after another, as the rotary code expects."""
+    return memory.flatten(3).transpose(2, 3).flatten(1, 2)[:, None]
+
+
+def _grid_positions(height: int, width: int, device: torch.device) -> torch.Tensor:
+    """(h*w, 2) integer places (x, y) of a grid in reading order, for the rotary code of any input size."""
+    y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
+    return torch.stack([x.flatten(), y.flatten()], dim=-1)
+
+
+AutoConfig.register("samed2", SAMed2Config, exist_ok=True)
+AutoModel.register(SAMed2Config, SAMed2Model, exist_ok=True)

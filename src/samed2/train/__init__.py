@@ -1,0 +1,1 @@
+"""Training: recipe, losses and the trainer."""

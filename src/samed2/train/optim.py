@@ -1,0 +1,62 @@
+"""Optimizer, learning-rate schedule and the moving average of the weights."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from samed2.nn import SAMed2Model
+from samed2.train.recipe import OptimizerRecipe, Recipe
+
+NO_DECAY = ("bias", "norm", "embed", "token", "no_memory", "no_object", "positional", "scale")
+
+
+def build_optimizers(model: SAMed2Model, recipe: OptimizerRecipe) -> list[torch.optim.Optimizer]:
+    """AdamW, without decay on vectors and embeddings; with "muon" the inner matrices go to Muon instead."""
+    matrices, decayed, plain = [], [], []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        inner = parameter.ndim == 2 and not any(word in name for word in NO_DECAY)
+        if inner and recipe.name == "muon" and min(parameter.shape) > 4:
+            matrices.append(parameter)
+        elif parameter.ndim > 1 and not any(word in name for word in NO_DECAY):
+            decayed.append(parameter)
+        else:
+            plain.append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=recipe.betas, fused=True)]
+    if matrices:
+        optimizers.append(
+            torch.optim.Muon(matrices, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
+        )
+    return optimizers
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear warm-up, then a half cosine from `lr` to `lr_end` within each stage."""
+    stage, within = recipe.stage_at(step)
+    if within < stage.warmup:
+        return stage.lr * (within + 1) / stage.warmup
+    end = stage.lr if stage.lr_end is None else stage.lr_end
+    done = (within - stage.warmup) / max(1, stage.steps - stage.warmup)
+    return end + (stage.lr - end) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+class MovingAverage:
+    """Exponential moving average of all weights; early on it follows faster (decay at most (1 + n) / (10 + n))."""
+
+    def __init__(self, model: SAMed2Model, decay: float) -> None:
+        self.decay = decay
+        self.values = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: SAMed2Model, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        names = list(self.values)
+        current = model.state_dict()
+        torch._foreach_lerp_([self.values[n] for n in names], [current[n] for n in names], 1 - decay)

@@ -1,0 +1,155 @@
+"""The training recipe: a typed YAML file; unknown or wrong fields are an error that names them."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from samed2.data.samples import PROMPTS
+from samed2.errors import InputError
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataRecipe(Strict):
+    """Where samples come from."""
+
+    root: Path
+    splits: list[str] = ["train"]
+    val_splits: list[str] = ["val"]
+    balance: float = Field(0.25, ge=0, le=1)  # 0: every task equally often; 1: every item
+    weights: dict[str, float] = {}  # by task name, DATASET/OBJECT
+    workers: int = Field(1, ge=0)
+
+
+class ModelRecipe(Strict):
+    """What is trained: a built-in configuration with settings, or the weights of a folder, a name or the hub."""
+
+    preset: Literal["nano", "micro"] | None = "nano"
+    init: str | None = None  # start from these weights instead of at random
+    settings: dict[str, Any] = {}  # fields of the configuration
+
+
+class StageRecipe(Strict):
+    """Some steps at one image size; the learning rate moves from `lr` to `lr_end` along a half cosine."""
+
+    steps: int = Field(gt=0)
+    image_size: int = Field(128, gt=0, multiple_of=32)
+    rows: int = Field(32, gt=0)
+    lr: float = Field(1e-3, gt=0)
+    lr_end: float | None = Field(None, gt=0)
+    warmup: int = Field(0, ge=0)
+    clips: float = Field(0.2, ge=0, le=1)
+    frames: int = Field(3, ge=1)
+    memory: float = Field(0.0, ge=0, le=1)
+    prompts: dict[str, float] = {"box": 0.7, "point": 0.2, "box+point": 0.04, "mask+point": 0.06}
+    margin: tuple[float, float] = (1.25, 1.9)
+
+    @field_validator("prompts")
+    @classmethod
+    def _known(cls, value: dict[str, float]) -> dict[str, float]:
+        unknown = set(value) - set(PROMPTS)
+        if unknown or not value or min(value.values()) < 0 or sum(value.values()) <= 0:
+            raise ValueError(f"wanted shares above 0 for some of {', '.join(PROMPTS)}")
+        return value
+
+
+class OptimizerRecipe(Strict):
+    name: Literal["adamw", "muon"] = "adamw"
+    weight_decay: float = Field(0.05, ge=0)
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip: float = Field(1.0, gt=0)
+    ema: float = Field(0.999, ge=0, lt=1)
+
+
+class LossRecipe(Strict):
+    dice: float = 1.0
+    bce: float = 1.0
+    iou: float = 0.5
+    presence: float = 0.1
+    multimask: float = 0.3
+    correction: float = Field(0.25, ge=0, le=1)  # share of steps with a second pass after a corrective click
+
+
+class Recipe(Strict):
+    """Everything a training run depends on, apart from the data."""
+
+    seed: int = 0
+    precision: Literal["bf16", "fp32"] = "bf16"
+    data: DataRecipe
+    model: ModelRecipe = ModelRecipe()
+    stages: list[StageRecipe]
+    optimizer: OptimizerRecipe = OptimizerRecipe()
+    loss: LossRecipe = LossRecipe()
+    out: Path = Path("runs/nano")
+    log_every: int = Field(50, gt=0)
+    checkpoint_every: int = Field(500, gt=0)
+    validate_every: int = Field(1000, gt=0)
+
+    @property
+    def steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> tuple[StageRecipe, int]:
+        """The stage of a step and the step's number within it."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage, step
+            step -= stage.steps
+        return self.stages[-1], self.stages[-1].steps - 1
+
+
+def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a YAML recipe; `overrides` are FIELD=VALUE with dots for nesting, such as `stages.0.steps=100`.
+
+    Relative paths in the file are relative to the working directory.
+
+    Raises:
+        InputError: the file is missing, is no YAML, or a field is unknown or has a wrong value.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: got {type(values).__name__}, wanted fields such as seed, data, model, stages")
+    for text in overrides or []:
+        _override(values, text)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise InputError(f"{path}: {field}: {first['msg']}, got {first.get('input')!r}{more}") from error
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    name, found, raw = text.partition("=")
+    if not found:
+        raise InputError(f"override {text!r}: wanted FIELD=VALUE")
+    node: Any = values
+    keys = name.split(".")
+    try:
+        for key in keys[:-1]:
+            node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
+        last: Any = int(keys[-1]) if isinstance(node, list) else keys[-1]
+        node[last] = _literal(raw)
+    except (IndexError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"override {text!r}: there is no field {name!r}") from error
+
+
+def _literal(raw: str) -> Any:
+    try:
+        return ast.literal_eval(raw)
+    except (ValueError, SyntaxError):
+        return raw
