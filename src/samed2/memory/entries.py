@@ -1,0 +1,75 @@
+"""What the bank knows about an entry besides its tensors, and the fingerprint that ties a bank to a model."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from samed2.errors import InputError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry's facts.
+
+    confidence: predicted IoU of the mask the feature was made from, in [0, 1].
+    task, modality, origin: free text, empty when unknown; origin says where the entry came from (file, case,
+    user).
+    time: number of the write that made it, counted over the life of the bank.
+    """
+
+    confidence: float
+    task: str = ""
+    modality: str = ""
+    origin: str = ""
+    time: int = 0
+
+
+def fingerprint(parameters: Mapping[str, Tensor]) -> str:
+    """Return a short hash of named parameters, the same for the same weights held in float32 or bfloat16.
+
+    Names, shapes and values (rounded to bfloat16) count; the order of the mapping does not.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(parameters):
+        value = parameters[name].detach()
+        digest.update(f"{name}{tuple(value.shape)}".encode())
+        plain = value.to("cpu", torch.bfloat16).contiguous()
+        digest.update(
+            plain.view(torch.int16).numpy().tobytes() if plain.dim() else str(float(plain)).encode()
+        )
+    return digest.hexdigest()[:32]
+
+
+def check_confidence(value: float, *, bounded: bool, field: str = "confidence") -> float:
+    """Return a confidence as a float.
+
+    Raises:
+        InputError: not a finite number, or outside [0, 1] where `bounded`.
+    """
+    value = float(value)
+    if not math.isfinite(value) or (bounded and not 0.0 <= value <= 1.0):
+        raise InputError(
+            f"memory {field}: got {value:g}, wanted a predicted IoU in [0, 1]"
+            + ("; apply a sigmoid to logits first" if bounded else "")
+        )
+    return value
+
+
+def texts(value: str | Sequence[str] | None, count: int, field: str) -> list[str]:
+    """Return one text per sample from one text for all, a list, or None.
+
+    Raises:
+        InputError: a list of another length, or something that is not text.
+    """
+    if value is None or isinstance(value, str):
+        return [value or ""] * count
+    values = list(value)
+    if len(values) != count or not all(isinstance(item, str) for item in values):
+        raise InputError(f"memory {field}: got {values!r}, wanted one text or a list of {count}")
+    return values

@@ -1,0 +1,263 @@
+"""Keys: what of an image embedding is kept for comparing, and how alike two embeddings are by it.
+
+A scheme encodes an embedding (d, h, w) into columns of the store, and estimates the cosine of a query to each
+entry. Every row is computed on its own, so that a result never depends on what else is in the batch.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from samed2.errors import InputError
+from samed2.memory.store import FEATURE_DTYPES, Column, Store
+
+MAX_GRID = 64
+MAX_NUMBERS = 65_536
+COARSE_GRID = 4
+_SIGN_SEED = 20250703  # part of the file format
+_CHUNK_ELEMENTS = 1 << 22
+_AT_ONCE = 8
+_TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Query:
+    """One embedding made ready for comparing: the `exact` key and its small `coarse` version, if any."""
+
+    exact: Tensor
+    coarse: Tensor | None = None
+
+
+class PooledKeys:
+    """At most 65,536 numbers of 8 bits per entry instead of d*h*w: groups of channels pooled with signs.
+
+    At every position (y, x) the channels of a group are summed under fixed random signs, drawn anew for each
+    position. The inner product of two such keys is an unbiased estimate of that of the whole maps (a random
+    projection; source: Charikar, Chen and Farach-Colton, "Finding frequent items in data streams", 2002),
+    which plain average pooling is
+    not: that loses whatever changes between neighbours. Maps of up to 65,536 numbers are kept whole; maps
+    above 64x64 are averaged down to it first. Keys have unit length. A 4x4 average-pooled key picks 64
+    candidates, the signed key ranks them.
+    """
+
+    shortlist = 64
+
+    def columns(self, shape: tuple[int, int, int], dtype: str) -> dict[str, Column]:
+        """Return the columns for embeddings of shape (d, h, w)."""
+        depth, height, width = shape
+        fine = _groups(depth, min(MAX_GRID, height) * min(MAX_GRID, width))
+        coarse = depth * min(COARSE_GRID, height) * min(COARSE_GRID, width)
+        return {
+            "key": Column((fine, min(MAX_GRID, height), min(MAX_GRID, width)), torch.int8),
+            "key_scale": Column((), torch.float32),
+            "key_coarse": Column((coarse,), torch.float32),
+        }
+
+    def encode(self, embedding: Tensor) -> dict[str, Tensor]:
+        """Return the columns' values of one embedding (d, h, w)."""
+        query = self.query(embedding)
+        assert query.coarse is not None
+        key = (query.exact * (127 / query.exact.abs().amax().clamp(min=_TINY))).round_().to(torch.int8)
+        length = torch.linalg.vector_norm(key.float()).clamp(min=_TINY)
+        return {"key": key, "key_scale": 1 / length, "key_coarse": query.coarse}
+
+    def query(self, embedding: Tensor) -> Query:
+        """Return the unrounded key of one embedding (d, h, w), on the CPU."""
+        maps = embedding.detach().to("cpu", torch.float32)
+        coarse = _pool(maps, COARSE_GRID).flatten()
+        coarse = coarse / _norm(coarse, "embedding")
+        maps = _pool(maps, MAX_GRID)
+        depth, height, width = maps.shape
+        groups = _groups(depth, height * width)
+        if groups < depth:
+            maps = _signed_sum(maps, _signs(depth, height, width), groups)
+        return Query(maps / _norm(maps, "embedding"), coarse)
+
+    def estimate(self, store: Store, query: Query) -> Tensor:
+        """Return the coarse cosine (rows,) of the query to every row."""
+        assert query.coarse is not None
+        return torch.cat([block @ query.coarse for block in store.blocks("key_coarse")])
+
+    def cosine(self, store: Store, query: Query, rows: list[int]) -> Tensor:
+        """Return the cosine (len(rows),) of the query to the given rows."""
+        keys = torch.empty((_AT_ONCE, query.exact.numel()))  # small enough to stay in the processor's cache
+        parts = []
+        for start in range(0, len(rows), _AT_ONCE):
+            some = rows[start : start + _AT_ONCE]
+            for target, row in zip(keys, some, strict=False):
+                target.copy_(store.row("key", row).flatten())
+            parts.append(keys[: len(some)] @ query.exact.flatten())
+        return torch.cat(parts) * store.gather("key_scale", rows)
+
+
+class FlatKeys:
+    """The whole embedding, flattened: the paper's key. Costs d*h*w numbers per entry."""
+
+    shortlist = 0
+
+    def columns(self, shape: tuple[int, int, int], dtype: str) -> dict[str, Column]:
+        """Return the columns for embeddings of shape (d, h, w)."""
+        return {"key": Column(shape, FEATURE_DTYPES[dtype]), "key_norm": Column((), torch.float32)}
+
+    def encode(self, embedding: Tensor) -> dict[str, Tensor]:
+        """Return the columns' values of one embedding (d, h, w)."""
+        return {"key": embedding, "key_norm": _norm(embedding, "embedding")}
+
+    def query(self, embedding: Tensor) -> Query:
+        """Return one embedding (d, h, w) as a unit vector of the same shape, on the CPU."""
+        return Query((embedding.float() / _norm(embedding, "embedding")).cpu())
+
+    def estimate(self, store: Store, query: Query) -> Tensor:
+        """Return the exact cosine (rows,) of the query to every row."""
+        dots = torch.cat([_dots(block, query.exact) for block in store.blocks("key")])
+        return dots / torch.cat(list(store.blocks("key_norm")))
+
+    def cosine(self, store: Store, query: Query, rows: list[int]) -> Tensor:
+        """Return the exact cosine (len(rows),) of the query to the given rows."""
+        dots = torch.stack([_dots(store.row("key", row)[None], query.exact)[0] for row in rows])
+        return dots / store.gather("key_norm", rows)
+
+
+class ReleasedKeys(FlatKeys):
+    """The released code's layout fault: the query is flattened (h, w, d), the bank (d, h, w)."""
+
+    def query(self, embedding: Tensor) -> Query:
+        """Return one embedding (d, h, w) as a unit vector in (h, w, d) order, in the old shape."""
+        exact = super().query(embedding).exact
+        return Query(exact.permute(1, 2, 0).reshape(exact.shape))
+
+
+KEYS: dict[str, PooledKeys | FlatKeys] = {
+    "pooled": PooledKeys(),
+    "flat": FlatKeys(),
+    "released": ReleasedKeys(),
+}
+
+
+def get_keys(name: str) -> PooledKeys | FlatKeys:
+    """Return a key scheme by name.
+
+    Raises:
+        InputError: no scheme of that name.
+    """
+    if name not in KEYS:
+        raise InputError(f"memory key: got {name!r}, wanted one of {', '.join(KEYS)}")
+    return KEYS[name]
+
+
+class FeatureKeys:
+    """Similarity of memory features (M, h, w), which decides what a new entry may replace.
+
+    With `shortlist` = 0 the cosine to every stored feature is taken. Otherwise a 4x4 pooled version picks
+    that many, and the exact cosine among them decides.
+    """
+
+    def __init__(self, shortlist: int) -> None:
+        self.shortlist = shortlist
+
+    def columns(self, shape: tuple[int, int, int], dtype: str) -> dict[str, Column]:
+        """Return the columns for features of shape (M, h, w)."""
+        columns = {"feature": Column(shape, FEATURE_DTYPES[dtype]), "feature_norm": Column((), torch.float32)}
+        if self.shortlist:
+            cells = min(COARSE_GRID, shape[1]) * min(COARSE_GRID, shape[2])
+            columns["feature_sketch"] = Column((shape[0] * cells,), torch.float32)
+        return columns
+
+    def encode(self, feature: Tensor, dtype: str) -> dict[str, Tensor]:
+        """Return the columns' values of one feature (M, h, w); it is compared as it will be stored."""
+        stored = feature.detach().to("cpu", FEATURE_DTYPES[dtype])
+        norm = _norm(stored, f"feature, held as {dtype},")
+        values = {"feature": stored, "feature_norm": norm}
+        if self.shortlist:
+            pooled = sketch(stored)
+            values["feature_sketch"] = pooled / _norm(pooled, "feature")
+        return values
+
+    def nearest(self, store: Store, values: Mapping[str, Tensor], rows: list[int]) -> int:
+        """Return the position in `rows` of the most similar stored feature; the first of equals."""
+        if not self.shortlist or len(rows) <= self.shortlist:
+            return int(self._exact(store, values, rows).argmax())
+        sketch = torch.cat([block @ values["feature_sketch"] for block in store.blocks("feature_sketch")])
+        near = sketch[rows].topk(self.shortlist).indices.sort().values.tolist()
+        return int(near[int(self._exact(store, values, [rows[i] for i in near]).argmax())])
+
+    def _exact(self, store: Store, values: Mapping[str, Tensor], rows: list[int]) -> Tensor:
+        unit = values["feature"].float().flatten() / values["feature_norm"]
+        dots = torch.stack([torch.dot(store.row("feature", row).float().flatten(), unit) for row in rows])
+        return dots / store.gather("feature_norm", rows)
+
+
+def draws(vector: Tensor, count: int, seed: int) -> Tensor:
+    """Return `count` uniform numbers that depend only on the vector's direction and the seed.
+
+    The hash is the signs of 32 random projections: rounding noise of 1e-6 leaves it as it is, so that the
+    same image draws the same numbers in whatever batch its embedding was computed.
+    """
+    flat = vector.detach().flatten().to("cpu", torch.float64).numpy()
+    signs = (_projection(flat.size, seed) @ flat > 0).astype(np.uint32)
+    word = int((signs << np.arange(32, dtype=np.uint32)).sum(dtype=np.uint64))
+    stream = np.random.RandomState([seed & 0xFFFFFFFF, word])
+    return torch.from_numpy(stream.random_sample(count))
+
+
+def sketch(maps: Tensor) -> Tensor:
+    """Return the 4x4 pooled version (C*16,) of one map (C, h, w), for hashing."""
+    return _pool(maps.float(), COARSE_GRID).flatten()
+
+
+@functools.lru_cache(maxsize=4)
+def _projection(size: int, seed: int) -> np.ndarray:
+    return np.random.RandomState([seed & 0xFFFFFFFF, size]).standard_normal((32, size))
+
+
+@functools.lru_cache(maxsize=4)
+def _signs(depth: int, height: int, width: int) -> Tensor:
+    bits = np.random.RandomState(_SIGN_SEED).randint(0, 2, (depth, height, width), dtype=np.int8)
+    return torch.from_numpy(bits).float().mul_(2).sub_(1)
+
+
+def _signed_sum(maps: Tensor, signs: Tensor, groups: int) -> Tensor:
+    """Sum channels i, i + groups, i + 2 groups, ... of (d, h, w) under their signs, to (groups, h, w)."""
+    out = maps[:groups] * signs[:groups]
+    for start in range(groups, len(maps), groups):
+        some = maps[start : start + groups]
+        out[: len(some)].addcmul_(some, signs[start : start + groups])
+    return out
+
+
+def _groups(depth: int, cells: int) -> int:
+    """Return into how many numbers per position `depth` channels are pooled."""
+    return min(depth, max(1, MAX_NUMBERS // cells))
+
+
+def _pool(maps: Tensor, grid: int) -> Tensor:
+    height, width = maps.shape[1:]
+    if height <= grid and width <= grid:
+        return maps
+    if height % grid == 0 and width % grid == 0:  # much faster than the general case
+        return maps.reshape(len(maps), grid, height // grid, grid, width // grid).mean((2, 4))
+    return F.adaptive_avg_pool2d(maps, (min(grid, height), min(grid, width)))
+
+
+def _norm(values: Tensor, what: str) -> Tensor:
+    norm = torch.linalg.vector_norm(values.detach().float()).cpu()
+    if not bool(torch.isfinite(norm)):
+        raise InputError(f"memory {what} holds NaN, Inf or numbers too large, wanted finite numbers")
+    return norm.clamp(min=_TINY)
+
+
+def _dots(block: Tensor, unit: Tensor) -> Tensor:
+    """Return the inner products (rows,) of rows of any float dtype with a float32 vector, in float32."""
+    vector = unit.flatten()
+    rows = block.flatten(1)
+    if rows.dtype == torch.float32:
+        return rows @ vector
+    step = max(1, _CHUNK_ELEMENTS // vector.numel())
+    return torch.cat([rows[i : i + step].float() @ vector for i in range(0, len(rows), step)])
