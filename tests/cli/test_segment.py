@@ -178,7 +178,7 @@ def test_same_answer_in_another_process(segment: Any, image: Path, tiny_model: P
     segment(image, "--box", BOX, "--out", "here.png")
     command = [sys.executable, "-m", "samed2", "segment", str(image), "--box", BOX, "--out", "there.png"]
     command += ["--model", str(tiny_model), "--device", "cpu"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     here, there = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("here", "there"))
     assert np.array_equal(here, there)

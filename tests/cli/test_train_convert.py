@@ -46,4 +46,7 @@ def test_convert_refuses(fails: Any, tmp_path: Path) -> None:
     assert "is a folder" in fails("convert", tmp_path, out)
     assert "--kind sam3: unknown" in fails("convert", source, out, "--kind", "sam3")
     assert "x.pt" in fails("convert", source, out)
+    assert "x.pt" in fails("convert", source, out, "--kind", "memory")
+    (tmp_path / "bank.pkl").write_bytes(b"nothing useful")
+    assert "bank.pkl" in fails("convert", tmp_path / "bank.pkl", out)
     assert not out.exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +11,22 @@ from samed2.cli.console import print_json, table
 from samed2.errors import InputError
 
 KINDS = ("auto", "sam2", "samed2", "memory")
+
+
+def _is_memory(source: Path, kind: str) -> bool:
+    return kind == "memory" or (kind == "auto" and source.suffix.lower() in (".pkl", ".pickle"))
+
+
+def _memory(source: Path, out: Path) -> dict[str, Any]:
+    from samed2.memory.released import convert as run
+
+    return run(source, out)
+
+
+def _weights(source: Path, out: Path, kind: str) -> dict[str, Any]:
+    from samed2.nn.convert import convert as run
+
+    return run(source, out, kind)
 
 
 def convert(
@@ -28,9 +44,7 @@ def convert(
         raise InputError(f"{source}: does not exist; check the path")
     if source.is_dir():
         raise InputError(f"{source}: is a folder, wanted a file of weights or a memory bank")
-    from samed2.nn.convert import convert as run
-
-    summary = run(source, out, kind)
+    summary = _memory(source, out) if _is_memory(source, kind) else _weights(source, out, kind)
     if as_json:
         print_json(summary)
     else:
