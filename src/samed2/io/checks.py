@@ -44,7 +44,8 @@ def check_claim(path: Path, height: int, width: int, claimed_bytes: int, *, comp
 
 def one_line(error: BaseException, limit: int = 200) -> str:
     """What an exception says, on one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    printable = "".join(letter if letter.isprintable() else " " for letter in str(error))
+    text = " ".join(printable.split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

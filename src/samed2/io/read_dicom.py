@@ -58,7 +58,7 @@ def read_dicom(path: Path) -> Scan:
             str(dataset.get("Modality", "")).upper(), "rgb" if pixels.ndim == 3 else "unknown"
         )
         geometry = _geometry(path, dataset, notes)
-        properties = {key: str(dataset.get(key)) for key in _KEPT if dataset.get(key) is not None}
+        properties = {key: value for key in _KEPT if (value := _short(dataset.get(key)))}
     return Scan(
         ArraySource(pixels[None]),
         name=stem(path),
@@ -107,7 +107,7 @@ def _check(path: Path, dataset: Any) -> None:
     if known is not None:
         raise InputError(f"{path}: is {known}")
     if not any(key in dataset for key in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        kind = str(dataset.get("Modality", "")) or "unknown modality"
+        kind = _short(dataset.get("Modality")) or "unknown modality"
         raise InputError(
             f"{path}: is DICOM without an image ({kind}), or cut off before its pixels; give an image"
         )
@@ -217,6 +217,12 @@ def _geometry(path: Path, dataset: Any, notes: list[str]) -> Geometry:
     except InputError as error:
         notes.append(f"{path}: its geometry is not usable and is left out ({error})")
         return Geometry.unknown()
+
+
+def _short(value: Any) -> str:
+    """A code or identifier as text; nothing for what cannot be one: damaged files mix fields up."""
+    text = str(value) if value is not None else ""
+    return text if text.isprintable() and len(text) <= 64 else ""
 
 
 def _first(value: Any) -> Any:

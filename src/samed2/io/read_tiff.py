@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 import threading
 from pathlib import Path
 from typing import Any
@@ -43,18 +44,19 @@ def read_tiff(path: Path) -> Scan:
 
 
 def _open(path: Path) -> tuple[FrameSource, list[str], dict[str, Any]]:
+    _check_chain(path)
     tifffile = _tifffile()
     notes: list[str] = []
     with tifffile.TiffFile(path, _multifile=False) as tif:
         if len(tif.pages) == 0:
-            raise InputError(f"{path}: has no image in it")
+            raise InputError(f"{path}: has no image in it; it is damaged or cut off")
         first = tif.pages[0]
         _check_page(path, first)
         properties = {"compression": str(first.compression), "photometric": str(first.photometric)}
         stack = _imagej_stack(path, tif)
         if stack is not None:
             return ArraySource(stack), notes, properties
-        pages = _alike(tif.pages, first)
+        pages = _alike(path, tif.pages, first)
         if len(pages) < len(tif.pages):
             notes.append(
                 f"{path}: has {len(tif.pages)} pages of many sizes, the {len(pages)} like the first are read"
@@ -63,12 +65,46 @@ def _open(path: Path) -> tuple[FrameSource, list[str], dict[str, Any]]:
     return source, notes, properties
 
 
-def _alike(pages: Any, first: Any) -> list[int]:
-    """Numbers of the pages that share shape and type with the first."""
-    wanted = (first.shape, first.dtype)
-    return [
-        number for number, page in enumerate(pages) if (page.keyframe.shape, page.keyframe.dtype) == wanted
-    ]
+def _check_chain(path: Path) -> None:
+    """Refuse a file whose list of pages leads out of it or back into itself; decoders just stop there."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        head = file.read(16)
+        order = "<" if head[:2] == b"II" else ">"
+        big = head[2:4] in (b"+\0", b"\0+")
+        count_form, entry, offset_form = (
+            (f"{order}Q", 20, f"{order}Q") if big else (f"{order}H", 12, f"{order}I")
+        )
+        word, count_size = struct.calcsize(offset_form), struct.calcsize(count_form)
+        (offset,) = struct.unpack_from(offset_form, head.ljust(16, b"\0"), 8 if big else 4)
+        seen: set[int] = set()
+        while offset:
+            if offset in seen:
+                raise InputError(f"{path}: is damaged, its list of pages runs in a circle")
+            seen.add(offset)
+            file.seek(min(offset, size))
+            (entries,) = struct.unpack(count_form, file.read(count_size).ljust(count_size, b"\0"))
+            end = offset + count_size + entries * entry
+            if entries == 0 or end > size:
+                raise InputError(
+                    f"{path}: is cut off, its page {len(seen)} lies behind its end; copy it again"
+                )
+            file.seek(end)
+            (offset,) = struct.unpack(offset_form, file.read(word).ljust(word, b"\0"))
+
+
+def _alike(path: Path, pages: Any, first: Any) -> list[int]:
+    """Numbers of the pages that share shape and type with the first; their pixels must lie in the file."""
+    size = path.stat().st_size
+    found = []
+    for number, page in enumerate(pages):
+        if (page.shape, page.dtype) != (first.shape, first.dtype):
+            continue
+        ends = [start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=False)]
+        if max(ends, default=0) > size:
+            raise InputError(f"{path}: is cut off, pixels of page {number} lie behind its end; copy it again")
+        found.append(number)
+    return found
 
 
 class TiffSource:
@@ -100,7 +136,6 @@ class TiffSource:
             if self._file is None:
                 self._file = _tifffile().TiffFile(self._path, _multifile=False)
             page = self._file.pages[number]
-            page = page if hasattr(page, "asrgb") or page.keyframe is page else page.aspage()
             _check_page(self._path, page)
             return _page_pixels(page, self._notes, self._path)
         except InputError:

@@ -79,6 +79,8 @@ def suffixes() -> tuple[str, ...]:
 
 def _open_checked(path: str | os.PathLike[str]) -> tuple[Path, bytes]:
     file = Path(path)
+    if not str(file).isprintable():
+        raise InputError(f"{str(file)!r}: is not a usable file name, it holds control characters; rename it")
     try:
         if not file.exists():
             raise InputError(f"{file}: does not exist; check the path")
@@ -90,10 +92,6 @@ def _open_checked(path: str | os.PathLike[str]) -> tuple[Path, bytes]:
             head = handle.read(HEAD_BYTES)
     except OSError as error:
         raise InputError(f"{file}: cannot be opened ({error.strerror or error})") from error
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{str(path)!r}: is not a usable file name ({error})") from error
     if not head:
         raise InputError(f"{file}: is empty (0 bytes), wanted an image")
     return file, head
