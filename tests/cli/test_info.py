@@ -19,7 +19,7 @@ def test_machine(run: Any) -> None:
     assert "torch" in out
     assert "cpu" in out
     facts = json.loads(run("info", "--json").out)
-    assert set(facts) == {"versions", "devices", "models"}
+    assert set(facts) == {"versions", "devices", "built-in models", "hub models"}
     assert "cpu" in facts["devices"]
 
 

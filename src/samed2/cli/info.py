@@ -19,6 +19,12 @@ LIBRARIES = (
     "torch", "transformers", "safetensors", "huggingface_hub", "numpy", "scipy", "scikit-image",
     "nibabel", "pydicom", "tifffile", "Pillow", "imageio", "pydantic",
 )  # fmt: skip
+# checkpoints that load by name from the hub; licence as stated there
+HUB = {
+    f"facebook/sam2{version}-hiera-{size}": "Apache-2.0"
+    for version in (".1", "")
+    for size in ("tiny", "small", "base-plus", "large")
+}
 MODELS = Path(__file__).resolve().parents[1] / "models"
 
 
@@ -61,7 +67,8 @@ def _machine() -> dict[str, Any]:
             **{name: _version(name) for name in LIBRARIES},
         },
         "devices": _devices(),
-        "models": {folder.name: _model(folder) for folder in _built_in()},
+        "built-in models": {folder.name: _model(folder) for folder in _built_in()} or "none",
+        "hub models": HUB,
     }
 
 
