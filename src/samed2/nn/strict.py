@@ -1,4 +1,4 @@
-"""Comparing the tensors of a file with those of a model: nothing missing, nothing left over, every shape right."""
+"""Comparing the tensors of a file with those of a model: nothing missing, nothing left over, right shapes."""
 
 from __future__ import annotations
 

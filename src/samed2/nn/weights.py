@@ -26,9 +26,14 @@ from samed2.nn.strict import check_shapes
 MODELS = Path(__file__).resolve().parents[1] / "models"
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _MEMORY_PARTS = (
-    "memory_", "mask_downsample.", "object_pointer_proj.", "no_object_pointer", "no_memory_positional_encoding",
-    "occlusion_spatial_embedding_parameter", "temporal_positional_encoding_projection_layer.",
-)  # fmt: skip
+    "memory_",
+    "mask_downsample.",
+    "object_pointer_proj.",
+    "no_object_pointer",
+    "no_memory_positional_encoding",
+    "occlusion_spatial_embedding_parameter",
+    "temporal_positional_encoding_projection_layer.",
+)
 _TRANSFORMERS_TYPES = ("sam2_video", "sam2")
 
 
@@ -58,8 +63,8 @@ def load(
     """Load a model for inference.
 
     Args:
-        name_or_path: a built-in name; a folder of ours, or of a transformers SAM 2 / 2.1 image or video model in
-            safetensors (its adapters are new, the identity); or such a model's name on the hub (owner/model).
+        name_or_path: a built-in name; a folder of ours, or of a transformers SAM 2 / 2.1 image or video model
+            in safetensors (its adapters are new, the identity); or such a model's name on the hub.
         device: where to put it.
         dtype: of its parameters.
 
@@ -85,12 +90,14 @@ def load(
     return model.to(device=device, dtype=dtype).eval()
 
 
-def build(config: SAMed2Config, state: Mapping[str, Tensor], source: str, fresh: tuple[str, ...] = ()) -> SAMed2Model:
+def build(
+    config: SAMed2Config, state: Mapping[str, Tensor], source: str, fresh: tuple[str, ...] = ()
+) -> SAMed2Model:
     """Build a float32 model, in evaluation mode, from named tensors of any float dtype.
 
     Args:
-        fresh: parameters whose names contain one of these may be missing as a whole group: they are initialised,
-            the same way each time. Adapters then start as the identity.
+        fresh: parameters whose names contain one of these may be missing, all of that text together: they are
+            initialised, the same way each time. Adapters then start as the identity.
 
     Raises:
         InputError: see `samed2.nn.strict.check_shapes`.
@@ -121,7 +128,9 @@ def save(model: SAMed2Model, folder: str | os.PathLike[str], dtype: torch.dtype 
     try:
         part.mkdir(parents=True)
         model.config.save_pretrained(part)
-        state = {name: value.detach().to("cpu", dtype).contiguous() for name, value in model.state_dict().items()}
+        state = {
+            name: value.detach().to("cpu", dtype).contiguous() for name, value in model.state_dict().items()
+        }
         state = {name: value.clone() if value.is_floating_point() else value for name, value in state.items()}
         save_file(state, part / WEIGHTS, metadata={"format": "pt"})
         for file in (WEIGHTS, CONFIG):
@@ -145,7 +154,9 @@ def fingerprint(model: torch.nn.Module) -> str:
     for name, value in sorted(model.state_dict().items()):
         plain = value.detach().to("cpu", torch.bfloat16).contiguous()
         digest.update(f"{name}{tuple(value.shape)}".encode())
-        digest.update(plain.view(torch.int16).numpy().tobytes() if plain.dim() else str(float(plain)).encode())
+        digest.update(
+            plain.view(torch.int16).numpy().tobytes() if plain.dim() else str(float(plain)).encode()
+        )
     return digest.hexdigest()[:32]
 
 
@@ -164,13 +175,16 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     path = Path(name)
     if path.is_dir():
         if not (path / CONFIG).is_file():
-            raise InputError(f"{path}: has no {CONFIG}, wanted a model folder; convert checkpoints with samed2 convert")
+            raise InputError(
+                f"{path}: has no {CONFIG}, wanted a model folder; convert checkpoints with samed2 convert"
+            )
         return path
     if path.exists():
         raise InputError(f"{path}: is a file, wanted a model folder; convert checkpoints with samed2 convert")
     if name.count("/") != 1 or path.is_absolute() or name.startswith((".", "~")):
         raise InputError(
-            f"model {name!r}: unknown, wanted a built-in model ({', '.join(BUILTIN)}), a folder, or owner/model of the hub"
+            f"model {name!r}: unknown, wanted a built-in model ({', '.join(BUILTIN)}), a folder, "
+            "or owner/model of the hub"
         )
     return _fetch(name)
 
@@ -181,7 +195,9 @@ def _fetch(name: str) -> Path:
     try:
         folder = Path(snapshot_download(name, allow_patterns=[CONFIG, "*.safetensors", INDEX]))
     except Exception as error:  # no network, no such model, no permission: many classes
-        raise InputError(f"model {name}: is no folder and cannot be fetched from the hub: {_line(error)}") from error
+        raise InputError(
+            f"model {name}: is no folder and cannot be fetched from the hub: {_line(error)}"
+        ) from error
     if not (folder / CONFIG).is_file():
         raise InputError(f"model {name}: has no {CONFIG} on the hub, wanted a SAM 2 or SAMed-2 model")
     return folder
@@ -202,7 +218,7 @@ def _config(settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> SAMed2C
 
 
 def _initialise(model: SAMed2Model, loaded: Iterable[str]) -> None:
-    """Initialise all tensors but the loaded ones, from a fixed seed and without touching the global generator."""
+    """Initialise all tensors but the loaded ones, from a fixed seed, leaving the global generator alone."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     kept = [tensors[name] for name in loaded]
     for tensor in kept:
@@ -235,14 +251,18 @@ def _read_state(folder: Path) -> dict[str, Tensor]:
             raise InputError(f"{folder / INDEX}: weight_map: got {shards!r}, wanted names and their files")
         files = [folder / Path(str(file)).name for file in sorted(set(shards.values()))]
     else:
-        raise InputError(f"{folder}: has no {WEIGHTS}; wanted weights in safetensors, convert others with samed2 convert")
+        raise InputError(
+            f"{folder}: has no {WEIGHTS}; wanted weights in safetensors, convert others with samed2 convert"
+        )
     state: dict[str, Tensor] = {}
     for file in files:
         try:
             with safe_open(file, framework="pt") as opened:
                 state.update({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise InputError(f"{file}: cannot be read as safetensors, it may be cut off: {_line(error)}") from error
+            raise InputError(
+                f"{file}: cannot be read as safetensors, it may be cut off: {_line(error)}"
+            ) from error
     return state
 
 

@@ -34,7 +34,7 @@ def convert(source: str | Path, out: str | Path, kind: str = "auto") -> dict[str
         What was found and done, for people and as JSON.
 
     Raises:
-        InputError: the file cannot be read, is another kind, or a parameter is missing, unexpected or misshapen.
+        InputError: the file cannot be read or is another kind; parameters are missing, left over or misshapen.
     """
     official = read_checkpoint(source)
     released = any(".adapter." in name or UNUSED.fullmatch(name) for name in official)
@@ -61,7 +61,7 @@ def convert(source: str | Path, out: str | Path, kind: str = "auto") -> dict[str
 def model_from(official: Mapping[str, Tensor], config: SAMed2Config, source: str) -> SAMed2Model:
     """Build a model from official parameters.
 
-    The released code's unused parameters are left out. Weights without any adapter get fresh ones, the identity.
+    The released code's unused parameters are left out. Weights without adapters get new ones, the identity.
 
     Raises:
         InputError: see `samed2.nn.strict.check_shapes`.
@@ -79,7 +79,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'does not exist'}, wanted a checkpoint file")
+        raise InputError(
+            f"{path}: {'is a folder' if path.is_dir() else 'does not exist'}, wanted a checkpoint file"
+        )
     if path.stat().st_size == 0:
         raise InputError(f"{path}: is empty, wanted a checkpoint file")
     try:

@@ -22,8 +22,8 @@ _VERSION_KEYS = ("no_obj_embed_spatial", "obj_ptr_tpos_proj.weight")
 def infer_config(official: Mapping[str, Tensor], source: str) -> SAMed2Config:
     """Return the configuration of official SAM 2, SAM 2.1 or released SAMed-2 weights.
 
-    Released SAMed-2 weights (told by their adapters) get the released layout and what their code did: images in
-    [0, 1] without mean and deviation, boxes as two corner tokens. For SAM 2 the adapters are new.
+    Released SAMed-2 weights (told by their adapters) get the released layout and what their code did: images
+    in [0, 1] without mean and deviation, boxes as two corner tokens. For SAM 2 the adapters are new.
 
     Raises:
         InputError: the trunk is none of the published sizes.
@@ -90,4 +90,8 @@ def _size(official: Mapping[str, Tensor], source: str) -> str:
 
 def _some(official: Mapping[str, Tensor]) -> str:
     names = sorted(official)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "nothing"
+    return (
+        ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        if names
+        else "nothing"
+    )

@@ -12,12 +12,15 @@ UNUSED = re.compile(r"image_encoder\.trunk\.blocks\.\d+\.fancy_fusion\..+")
 """Parameters of the released SAMed-2 weights that its forward pass never reads."""
 
 _FOURIER = "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
-_FOURIER_COPIES = ("shared_image_embedding.positional_embedding", "prompt_encoder.shared_embedding.positional_embedding")
+_FOURIER_COPIES = (
+    "shared_image_embedding.positional_embedding",
+    "prompt_encoder.shared_embedding.positional_embedding",
+)
 _POINT = re.compile(r"sam_prompt_encoder\.point_embeddings\.(\d+)\.weight")
 _POINTS = "prompt_encoder.point_embed.weight"
 _OUT = "memory_encoder.projection"
 
-# The first group of rules names the place of a module, the others its layers; every rule of a group that fits applies.
+# First the rule for the place of a module, then all fitting rules for the layers in that place.
 _PLACES = (
     ("maskmem_tpos_enc", "memory_temporal_positional_encoding"),
     ("no_mem_embed", "no_memory_embedding"),
@@ -115,8 +118,8 @@ def new_name(name: str) -> str:
 def translate(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the parameters of an official state dict.
 
-    The Fourier matrix appears twice in ours, the vectors of the point kinds are stacked to one (kinds, d), and a
-    memory encoder without output projection (its width equals the memory's) gets the identity.
+    The Fourier matrix appears twice in ours, the vectors of the point kinds are stacked to one (kinds, d).
+    A memory encoder without output projection (its width equals the memory's) gets the identity.
     Nothing is dropped and nothing is checked: a name that fits no rule stays and shows up as unexpected.
     """
     state: dict[str, Tensor] = {}
