@@ -14,8 +14,8 @@ from torch import Tensor
 from samed2.errors import InputError
 from samed2.memory import files
 from samed2.memory.checks import whole
-from samed2.memory.core import Bank, Retrieval, WriteResult
-from samed2.memory.entries import Entry
+from samed2.memory.core import Bank
+from samed2.memory.entries import Entry, Retrieval, WriteResult
 from samed2.memory.store import Storage
 
 __all__ = ["Retrieval", "SelectiveMemory", "WriteResult"]

@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from samed2.errors import InputError
 from samed2.memory.checks import passes, three, whole
-from samed2.memory.entries import Entry, check_confidence, texts
+from samed2.memory.entries import Entry, Retrieval, WriteResult, check_confidence, texts
 from samed2.memory.keys import FeatureKeys, draws, get_keys, sketch
 from samed2.memory.policies import Reading, Writing, get_policy
 from samed2.memory.store import Storage, Store
 
 _FEATURE_SHORTLIST = 8
-
-
-@dataclass(frozen=True)
-class Retrieval:
-    """The k' best entries of each of B queries, best first.
-
-    k' is k, or the number of entries that pass the filters where that is smaller.
-
-    features: (B, k', M, h, w). confidence, scores: (B, k'). indices: (B, k') positions in the bank.
-    """
-
-    features: Tensor
-    confidence: Tensor
-    indices: Tensor
-    scores: Tensor
-
-
-@dataclass(frozen=True)
-class WriteResult:
-    """What became of one sample.
-
-    index: its position, None if it was not kept. replaced: the entry that gave way, None if there was room.
-    """
-
-    index: int | None
-    replaced: Entry | None
-    kept: bool
 
 
 class Bank:
@@ -98,8 +71,15 @@ class Bank:
 
     @property
     def policy(self) -> str:
-        """Name of the policy."""
+        """Name of the policy; may be set to another one, which then rules over the same entries."""
         return self._policy.name
+
+    @policy.setter
+    def policy(self, name: str) -> None:
+        policy = get_policy(name)
+        for entry in self._entries:
+            check_confidence(entry.confidence, bounded=policy.bounded)
+        self._policy = policy
 
     @property
     def feature_shape(self) -> tuple[int, int, int]:
@@ -146,10 +126,14 @@ class Bank:
         """
         self._check_embedding(embedding)
         k = whole(k, "k")
-        wanted = [
-            i for i, e in enumerate(self._entries) if passes(e.task, task) and passes(e.modality, modality)
-        ]
-        ranked = [self._rank(query, wanted, min(k, len(wanted))) for query in embedding]
+        wanted = list(range(len(self)))
+        if task is not None or modality is not None:
+            facts = self._entries
+            wanted = [
+                i for i in wanted if passes(facts[i].task, task) and passes(facts[i].modality, modality)
+            ]
+        known, positions = self._reading(), torch.tensor(wanted, dtype=torch.long)
+        ranked = [self._rank(query, known, positions, min(k, len(wanted))) for query in embedding]
         count, device = min(k, len(wanted)), embedding.device
         features = torch.empty((len(embedding), count, *self._feature_shape), dtype=embedding.dtype)
         for row, (indices, _) in zip(features, ranked, strict=True):
@@ -242,22 +226,23 @@ class Bank:
         return WriteResult(position, replaced, True)
 
     def _writing(self, values: Mapping[str, Tensor], confidence: float) -> Writing:
-        known = self._reading(lambda: sketch(values["feature"]))
+        known = self._reading()
         return Writing(
             confidence,
             known.confidence,
             known.time,
             nearest=lambda: self._features.nearest(self._stored(), values, self._order),
-            random=known.random,
+            random=self._draws(values["feature"]),
         )
 
-    def _rank(self, embedding: Tensor, wanted: list[int], count: int) -> tuple[Tensor, Tensor]:
-        """Return positions (count,) and scores (count,) of the best `wanted` ones for one query (d, h, w)."""
+    def _rank(
+        self, embedding: Tensor, known: Reading, positions: Tensor, count: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return positions (count,) and scores (count,) of the best for one query (d, h, w)."""
         query = self._keys.query(embedding)
         if not count:
             return torch.empty(0, dtype=torch.long), torch.empty(0)
-        positions = torch.tensor(wanted)
-        read = self._reading(lambda: sketch(embedding))
+        read = replace(known, random=self._draws(embedding))
         if self._policy.compares:
             read = replace(read, cosine=self._keys.estimate(self._stored(), query)[self._order])
         read = read[positions]
@@ -270,14 +255,16 @@ class Bank:
         best = _best(scores, count)
         return positions[best], scores[best].float()
 
-    def _reading(self, hashed: Callable[[], Tensor]) -> Reading:
-        """Return what the policy may read of every entry, without the cosines."""
+    def _reading(self) -> Reading:
+        """Return what the policy may read of every entry, in list order, whatever the query."""
         return Reading(
             cosine=torch.empty(0),
             confidence=torch.tensor([e.confidence for e in self._entries], dtype=torch.float64),
             time=torch.tensor([e.time for e in self._entries], dtype=torch.int64),
-            random=draws(hashed(), len(self), self.seed) if self._policy.draws else torch.empty(0),
         )
+
+    def _draws(self, maps: Tensor) -> Tensor:
+        return draws(sketch(maps), len(self), self.seed) if self._policy.draws else torch.empty(0)
 
     def _stored(self) -> Store:
         if self._store is None:

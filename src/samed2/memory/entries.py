@@ -1,4 +1,4 @@
-"""What the bank knows about an entry besides its tensors, and the fingerprint that ties a bank to a model."""
+"""What the bank knows of an entry besides tensors, its answers, and a fingerprint of the model."""
 
 from __future__ import annotations
 
@@ -28,6 +28,33 @@ class Entry:
     modality: str = ""
     origin: str = ""
     time: int = 0
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """The k' best entries of each of B queries, best first.
+
+    k' is k, or the number of entries that pass the filters where that is smaller.
+
+    features: (B, k', M, h, w). confidence, scores: (B, k'). indices: (B, k') positions in the bank.
+    """
+
+    features: Tensor
+    confidence: Tensor
+    indices: Tensor
+    scores: Tensor
+
+
+@dataclass(frozen=True)
+class WriteResult:
+    """What became of one sample.
+
+    index: its position, None if it was not kept. replaced: the entry that gave way, None if there was room.
+    """
+
+    index: int | None
+    replaced: Entry | None
+    kept: bool
 
 
 def fingerprint(parameters: Mapping[str, Tensor]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,7 @@ class Store:
 
     def row(self, name: str, row: int) -> Tensor:
         """Return a view of one row of a column."""
-        block = int(np.searchsorted(self._starts, row, side="right")) - 1
+        block = bisect_right(self._starts, row) - 1
         return self._blocks[block][name][row - self._starts[block]]
 
     def blocks(self, name: str) -> Iterator[Tensor]:
@@ -109,6 +110,8 @@ class Store:
     def gather(self, name: str, rows: list[int]) -> Tensor:
         """Copy the given rows of a column into one tensor (len(rows), *shape)."""
         column = self.columns[name]
+        if not column.shape:  # one number per row: quicker to take them all
+            return torch.cat(list(self.blocks(name)))[rows]
         out = torch.empty((len(rows), *column.shape), dtype=column.dtype)
         for target, row in zip(out, rows, strict=True):
             target.copy_(self.row(name, row))
