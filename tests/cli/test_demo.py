@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
+from PIL import Image
 
 from samed2.cli.demo import CASES, Case, _locate
 from samed2.io import read, resolve_window
@@ -27,3 +31,15 @@ def test_boxes_fit(case: Case) -> None:
 def test_missing_package_is_left_out() -> None:
     assert _locate(Case("x", "no_such_package_here", "a.dcm", {})) is None
     assert _locate(Case("x", "pydicom", "no/such/file.dcm", {})) is None
+
+
+def test_writes_overlays_masks_and_json(run: Any, tiny_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "demo"
+    code, text, _ = run("demo", "--out", out, "--model", tiny_model, "--device", "cpu", "--quiet")
+    assert code == 0
+    assert "ct_spine: aorta: " in text
+    for case in CASES:
+        with Image.open(out / f"{case.name}_overlay.png") as picture:
+            assert min(picture.size) > 60
+        assert (out / f"{case.name}_mask.png").is_file()
+        assert (out / f"{case.name}.json").is_file()

@@ -74,19 +74,22 @@ def demo(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
 ) -> None:
     """Segment real images that come with the dependencies; nothing is downloaded."""
-    files = {case: path for case in CASES if (path := _locate(case)) is not None}
+    files: list[tuple[Case, Path]] = []
     for case in CASES:
-        if case not in files:
+        path = _locate(case)
+        if path is None:
             warn(f"demo: {case.name} left out, the installed {case.package} has no {case.file}")
+        else:
+            files.append((case, path))
     if not files:
         raise InputError("demo: found none of its images in pydicom and scikit-image; install them again")
-    plans = {path: [("overlay", out / f"{case.name}_overlay.png")] for case, path in files.items()}
+    plans = {path: [("overlay", out / f"{case.name}_overlay.png")] for case, path in files}
     outputs.check(plans)
     predictor = load_predictor(model, device, None)
     from samed2.io import read
     from samed2.prompts import Prompts
 
-    for case, path in track(files.items(), len(files), "segmenting", quiet):
+    for case, path in track(files, len(files), "segmenting", quiet):
         scan = read(path, modality=case.modality)
         prompts = Prompts()
         for number, (name, boxes) in enumerate(case.objects.items(), start=1):
