@@ -1,0 +1,141 @@
+"""Dice of a model with one box per connected component, against the ellipse inscribed in the same boxes.
+
+    python benchmarks/boxes.py --data DIR --split test external --model nano
+
+DIR is in the `folder` layout (see samed2/data/folder.py). Images are used whole; of a volume or video the two
+slices next to the middle of the object's extent. Boxes: 8-connected components of at least 16 pixels, the 32
+largest, each side moved outward by up to 5 % of the box (seeded per item); masks are united. Dice is per
+object and image, then the mean over a case's slices, cases and objects (macro).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import zlib
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from samed2.data.folder import Item, LoadedItem, read_items
+from samed2.predict import Predictor
+from samed2.prompts import Prompts
+from samed2.prompts.simulate import components, ellipse_mask, jitter_box, tight_box
+
+Boxes = list[tuple[float, float, float, float]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with items.csv")
+    parser.add_argument("--split", nargs="+", default=["test"], help="values of the split column")
+    parser.add_argument("--model", default="nano", help="built-in name or folder")
+    parser.add_argument("--jitter", type=float, default=0.05, help="largest outward shift, share of the box")
+    parser.add_argument("--limit", type=int, default=0, help="at most this many items per data set (0: all)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], help="a setting of the predictor, NAME=VALUE")
+    options = parser.parse_args()
+    settings = {name: json.loads(value) for name, value in (s.split("=", 1) for s in options.set)}
+    predictor = Predictor.from_pretrained(options.model)
+    summary: dict[str, object] = {"model": options.model, "jitter": options.jitter, "seed": options.seed}
+    for split in options.split:
+        items = _limited(read_items(options.data, [split]), options.limit)
+        start = time.perf_counter()
+        scores = evaluate(predictor, items, options.jitter, options.seed, settings)
+        summary[split] = report(split, scores, time.perf_counter() - start)
+    print(json.dumps(summary))
+
+
+def evaluate(
+    predictor: Predictor, items: list[Item], jitter: float, seed: int, settings: dict[str, object]
+) -> dict[str, list[tuple[float, float]]]:
+    """(model Dice, ellipse Dice) per case, by task."""
+    scores: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    with ThreadPoolExecutor(1) as pool:  # reads the next item while the model works
+        loaded = pool.map(Item.load, items)
+        for item in track(loaded, "cases", total=len(items), console=Console(stderr=True)):
+            for name, mask in item.masks.items():
+                pairs = [
+                    pair
+                    for frame in slices(mask)
+                    if (pair := dice_pair(predictor, item, name, frame, jitter, seed, settings))
+                ]
+                if pairs:
+                    model, ellipse = np.mean(pairs, axis=0)
+                    scores[f"{item.item.dataset}/{name}"].append((float(model), float(ellipse)))
+    return scores
+
+
+def slices(mask: NDArray[np.bool_]) -> list[int]:
+    """The frames to score: of a single image that one, of a stack two around the middle of the object."""
+    frames = np.flatnonzero(mask.any(axis=(1, 2)))
+    if len(mask) == 1 or len(frames) <= 2:
+        return [int(f) for f in frames]
+    return [int(frames[(len(frames) - 1) // 2]), int(frames[(len(frames) - 1) // 2 + 1])]
+
+
+def dice_pair(
+    predictor: Predictor, item: LoadedItem, name: str, frame: int, jitter: float, seed: int, settings
+) -> tuple[float, float] | None:
+    """Dice of the model and of the ellipses on one frame; None when no component is large enough."""
+    truth = item.masks[name][frame]
+    key = f"{item.item.dataset}/{item.item.name}/{name}/{frame}"
+    rng = np.random.default_rng([seed, zlib.crc32(key.encode())])
+    boxes = [jitter_box(tight_box(part), jitter, rng, truth.shape) for part in components(truth)]
+    if not boxes:
+        return None
+    prompts = Prompts()
+    for box in boxes:
+        prompts.add_box(1, frame, *box)
+    found = predictor.predict(item.scan, prompts, frame, **settings)[0].mask
+    ellipses = np.any([ellipse_mask(box, truth.shape) for box in boxes], axis=0)
+    return dice(found, truth), dice(ellipses, truth)
+
+
+def dice(guess: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """Dice of two (H, W) masks; 1 when both are empty."""
+    total = int(guess.sum()) + int(truth.sum())
+    return 2 * int((guess & truth).sum()) / total if total else 1.0
+
+
+def report(split: str, scores: dict[str, list[tuple[float, float]]], seconds: float) -> dict[str, float]:
+    """Print a table and give the means back."""
+    table = Table(title=f"{split}: Dice, one box per component")
+    for heading in ("task", "cases", "model", "ellipse", "gain"):
+        table.add_column(heading, justify="left" if heading == "task" else "right")
+    means = {task: np.mean(pairs, axis=0) for task, pairs in sorted(scores.items())}
+    for task, (model, ellipse) in means.items():
+        table.add_row(task, str(len(scores[task])), f"{model:.3f}", f"{ellipse:.3f}", f"{model - ellipse:+.3f}")
+    macro = np.mean(list(means.values()), axis=0)
+    table.add_row("macro mean", str(len(means)), *(f"{v:.4f}" for v in macro), f"{macro[0] - macro[1]:+.4f}")
+    Console(file=sys.stdout, width=100).print(table)
+    cases = np.concatenate([np.array(pairs) for pairs in scores.values()]).mean(axis=0)
+    return {
+        "macro_dice": round(float(macro[0]), 4),
+        "ellipse_macro_dice": round(float(macro[1]), 4),
+        "case_dice": round(float(cases[0]), 4),
+        "ellipse_case_dice": round(float(cases[1]), 4),
+        "seconds": round(seconds, 1),
+    }
+
+
+def _limited(items: list[Item], limit: int) -> list[Item]:
+    count: dict[str, int] = defaultdict(int)
+    kept = []
+    for item in items:
+        count[item.dataset] += 1
+        if not limit or count[item.dataset] <= limit:
+            kept.append(item)
+    return kept
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""From prompts to rows: what the decoder is asked, and through which view. A row is one part of one object."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from samed2.nn import PromptTensors
+from samed2.predict.zoom import View, box_view, sample, whole_view
+from samed2.prompts import ObjectPrompts
+
+MASK_LOGIT = 6.0
+STEPS_PER_OCTAVE = 4  # view sides come in steps of 2^(1/4), so that similar prompts share a cached view
+CENTRE_STEPS = 16  # view centres come in steps of a sixteenth of the side
+
+FrameBox = tuple[float, float, float, float]  # (y0, x0, y1, x1)
+
+
+@dataclass
+class Row:
+    """One question to the decoder.
+
+    Attributes:
+        object_id: whose part this is.
+        view: where to look.
+        points: (y, x, positive) in frame pixels.
+        box: in frame pixels, or None.
+        mask: (H, W) logits on the frame as a mask prompt, or None.
+        refine: ask again through a view around the answer (a click says nothing about size).
+    """
+
+    object_id: int
+    view: View
+    points: list[tuple[float, float, bool]] = field(default_factory=list)
+    box: FrameBox | None = None
+    mask: NDArray[np.float32] | None = None
+    refine: bool = False
+
+    @property
+    def structure(self) -> tuple[int, bool, bool]:
+        """Rows of equal structure go through the decoder together; others would need padding tokens."""
+        return len(self.points), self.box is not None, self.mask is not None
+
+
+def snapped_view(box: FrameBox, margin: float, size: int, height: int, width: int, fit: tuple[float, float]) -> View:
+    """A view around a box on a coarse grid of sizes and places, so that nearby boxes share one.
+
+    The view is between `margin` and about 1.3 `margin` times as wide as the box, `fit` limits it: never
+    smaller than the first value (pixels), and the whole frame once it would be as large as that.
+    """
+    view = box_view(box, margin, size, min_side=fit[0])
+    steps = math.ceil(round(STEPS_PER_OCTAVE * math.log2(view.side), 6))
+    side = 2 ** (steps / STEPS_PER_OCTAVE)
+    if side >= fit[1] * max(height, width):
+        return whole_view(height, width, size)
+    unit = side / CENTRE_STEPS
+    return View(round(view.cy / unit) * unit, round(view.cx / unit) * unit, side, size)
+
+
+def plan_rows(
+    object_id: int, prompts: ObjectPrompts, height: int, width: int, size: int, margin: float, zoom: bool
+) -> list[Row]:
+    """The rows of one object on one frame.
+
+    Each box is a row of its own; points go to the box that holds them, or to the nearest. Points or a mask
+    without a box make one row.
+    """
+    whole = whole_view(height, width, size)
+
+    def view_of(box: FrameBox) -> View:
+        return snapped_view(box, margin, size, height, width, (16.0, 1.5)) if zoom else whole
+
+    points = [(p.y + 0.0, p.x + 0.0, bool(p.positive)) for p in prompts.points]
+    masks = list(prompts.masks.values())
+    mask = np.where(masks[0], MASK_LOGIT, -MASK_LOGIT).astype(np.float32) if masks else None
+    if not prompts.boxes:
+        if mask is not None and masks[0].any():
+            ys, xs = np.flatnonzero(masks[0].any(axis=1)), np.flatnonzero(masks[0].any(axis=0))
+            extent = _around((float(ys[0]), float(xs[0]), float(ys[-1] + 1), float(xs[-1] + 1)), points)
+            return [Row(object_id, view_of(extent), points, None, mask)]
+        return [Row(object_id, whole, points, None, mask, refine=zoom and mask is None)]
+    boxes = [(float(b.y0), float(b.x0), float(b.y1), float(b.x1)) for b in prompts.boxes]
+    owned: list[list[tuple[float, float, bool]]] = [[] for _ in boxes]
+    for point in points:
+        owned[int(np.argmin([_distance(point, box) for box in boxes]))].append(point)
+    return [
+        Row(object_id, view_of(_around(box, own)), own, box, mask) for box, own in zip(boxes, owned, strict=True)
+    ]
+
+
+def refined(row: Row, logits: NDArray[np.float32], size: int, margin: float) -> Row | None:
+    """The row asked again through a view around its first answer, or None when that is empty or the whole frame.
+
+    Args:
+        logits: (H, W) first answer on the frame.
+    """
+    from scipy import ndimage
+
+    found, count = ndimage.label(logits > 0, structure=np.ones((3, 3), dtype=int))
+    if count == 0:
+        return None
+    height, width = logits.shape
+    inside = [found[min(int(y), height - 1), min(int(x), width - 1)] for y, x, positive in row.points if positive]
+    wanted = {int(v) for v in inside if v} or {1 + int(np.argmax(np.bincount(found.ravel())[1:]))}
+    part = np.isin(found, list(wanted))
+    ys, xs = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
+    extent = _around((float(ys[0]), float(xs[0]), float(ys[-1] + 1), float(xs[-1] + 1)), row.points)
+    view = snapped_view(extent, margin, size, height, width, (16.0, 0.85))
+    if view.side >= max(height, width):
+        return None
+    return Row(row.object_id, view, row.points, None, logits)
+
+
+def to_tensors(rows: list[Row]) -> PromptTensors:
+    """Rows of one structure as tensors in model pixels (pixel centres are whole numbers there, as in SAM-2)."""
+    points = boxes = labels = masks = None
+    if rows[0].points:
+        places = [r.view.to_model(np.array([[x + 0.5, y + 0.5] for y, x, _ in r.points])) - 0.5 for r in rows]
+        points = torch.tensor(np.stack(places), dtype=torch.float32)
+        labels = torch.tensor([[int(positive) for _, _, positive in r.points] for r in rows])
+    if rows[0].box is not None:
+        corners = [r.view.to_model(np.array([[r.box[1], r.box[0]], [r.box[3], r.box[2]]])) for r in rows if r.box]
+        boxes = torch.tensor(np.stack(corners).reshape(len(rows), 4), dtype=torch.float32)
+    if rows[0].mask is not None:
+        masks = torch.stack([_seen(r.mask, r.view) for r in rows if r.mask is not None])
+    return PromptTensors(points, labels, boxes, masks)
+
+
+def _seen(logits: NDArray[np.float32], view: View) -> torch.Tensor:
+    """(H, W) logits through a view at a quarter of its resolution, (1, S/4, S/4); outside the frame background."""
+    quarter = View(view.cy, view.cx, view.side, view.size // 4)
+    clipped = torch.from_numpy(np.clip(logits, -MASK_LOGIT, MASK_LOGIT) + MASK_LOGIT)[None]
+    return sample(clipped, quarter) - MASK_LOGIT
+
+
+def _around(box: FrameBox, points: list[tuple[float, float, bool]]) -> FrameBox:
+    """The box, widened to hold the points."""
+    ys, xs = [p[0] for p in points], [p[1] for p in points]
+    return min([box[0], *ys]), min([box[1], *xs]), max([box[2], *ys]), max([box[3], *xs])
+
+
+def _distance(point: tuple[float, float, bool], box: FrameBox) -> float:
+    y, x, _ = point
+    return math.hypot(max(box[0] - y, 0, y - box[2]), max(box[1] - x, 0, x - box[3]))
