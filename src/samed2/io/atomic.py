@@ -56,6 +56,10 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> Path:
 
 def _checked_target(path: str | os.PathLike[str]) -> Path:
     target = Path(path)
+    if not str(target).isprintable():
+        raise InputError(
+            f"{str(path)!r}: is not a usable file name, it holds control characters; choose another"
+        )
     try:
         if target.is_symlink():  # keep the link, replace what it points to
             target = target.resolve()
@@ -67,10 +71,6 @@ def _checked_target(path: str | os.PathLike[str]) -> Path:
             raise InputError(f"{path}: the folder {target.parent} does not exist; create it first")
     except (OSError, RuntimeError) as error:
         raise InputError(f"{path}: cannot be written: {_why(error)}") from error
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{str(path)!r}: is not a usable file name ({error})") from error
     return target
 
 

@@ -71,9 +71,10 @@ class Window:
         values = frame.astype(np.float64 if frame.dtype.itemsize >= 4 else np.float32)
         if self.high == self.low:
             return (values > self.low).astype(np.float32)
-        np.clip(values, self.low, self.high, out=values)
-        values -= self.low
-        values /= self.high - self.low
+        with np.errstate(invalid="ignore"):  # NaN
+            np.clip(values, self.low, self.high, out=values)
+            values -= self.low
+            values /= self.high - self.low
         np.copyto(values, 0, where=np.isnan(values))
         np.clip(values, 0, 1, out=values)
         return values.astype(np.float32, copy=False)

@@ -222,7 +222,8 @@ def _mark(picture: Any, text: str) -> None:
 
 
 def _cut(pen: Any, text: str, font: Any, room: float) -> str:
-    """Shorten a text with dots until it fits."""
+    """The text on one line, shortened with dots until it fits."""
+    text = " ".join(text.split())
     if pen.textlength(text, font=font) <= room:
         return text
     while text and pen.textlength(text + "...", font=font) > room:

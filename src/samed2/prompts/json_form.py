@@ -98,6 +98,8 @@ def _load(source: Source, folder: str | os.PathLike[str] | None) -> tuple[dict[s
     if isinstance(source, dict):
         return source, "prompts", Path(folder) if folder is not None else Path()
     path = Path(source)
+    if not str(path).isprintable():
+        raise InputError(f"{str(path)!r}: is not a usable file name, it holds control characters; rename it")
     try:
         if path.is_dir():
             raise InputError(f"{path}: is a folder, wanted a JSON file of prompts")

@@ -47,14 +47,14 @@ class ObjectPrompts:
 
     def frames(self) -> list[int]:
         """The frames with a point, box or mask, in order."""
-        return sorted({p.frame for p in self.points} | {b.frame for b in self.boxes} | set(self.masks))
+        return sorted({p[0] for p in self.points} | {b[0] for b in self.boxes} | set(self.masks))
 
     def on_frame(self, frame: int) -> ObjectPrompts:
         """Only what is said about one frame."""
         return ObjectPrompts(
             self.name,
-            [p for p in self.points if p.frame == frame],
-            [b for b in self.boxes if b.frame == frame],
+            [p for p in self.points if p[0] == frame],
+            [b for b in self.boxes if b[0] == frame],
             {f: m for f, m in self.masks.items() if f == frame},
             self.text,
         )
@@ -119,8 +119,9 @@ class Prompts:
             raise InputError("prompts: there is no object; give at least one point, box or mask")
         checked: dict[int, ObjectPrompts] = {}
         for object_id, entry in self.objects.items():
-            where = f"object {object_id}" + (f" ({entry.name})" if entry.name else "")
-            if not entry.frames() and not (allow_text and entry.text):
+            shown = " ".join(entry.name.split())
+            where = f"object {object_id}" + (f" ({shown})" if shown else "")
+            if not (entry.points or entry.boxes or entry.masks or (allow_text and entry.text)):
                 only = f"only the text {entry.text!r}" if entry.text else "no prompt"
                 raise InputError(f"{where}: has {only}; give it at least one point, box or mask")
             checked[object_id] = replace(

@@ -1,0 +1,218 @@
+"""Results on disk: what was written is what is read, whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from samed2.errors import InputError
+from samed2.io import (
+    WRITERS,
+    Geometry,
+    Scan,
+    Segmentation,
+    SegmentedObject,
+    Window,
+    palette_color,
+    read,
+    write,
+)
+
+NAMES = {"label-png": "a.png", "overlay": "a_overlay.png", "nifti": "a.nii.gz", "json": "a.json"}
+
+
+def make(
+    frames: int = 1, ids: tuple[int, ...] = (1, 2), geometry: Geometry | None = None
+) -> tuple[Segmentation, Scan]:
+    labels = np.zeros((frames, 20, 30), np.uint16 if max(ids) > 255 else np.uint8)
+    for index, value in enumerate(ids):
+        labels[:, 2 + 5 * index : 6 + 5 * index, 3:17] = value
+    geometry = geometry or Geometry.unknown()
+    scan = Scan.from_array(np.arange(labels.size, dtype=np.int16).reshape(labels.shape), geometry=geometry)
+    objects = [SegmentedObject(value, f"thing {value}", confidence={0: 0.8}) for value in ids]
+    return Segmentation(labels, objects, geometry, {"model": "test"}, "scan"), scan
+
+
+def test_every_writer_has_a_row() -> None:
+    assert set(NAMES) == set(WRITERS)
+
+
+@pytest.mark.parametrize("name", list(NAMES))
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("say", [True, False])
+def test_formats_by_name_and_by_suffix(tmp_path: Path, name: str, frames: int, say: bool) -> None:
+    result, scan = make(frames)
+    written = write(result, tmp_path / NAMES[name], name if say else None, scan=scan)
+    assert sorted(written) == sorted(tmp_path.iterdir())
+    assert len(written) == (frames if name == "label-png" else 1)
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("ids", [(1, 2), (1, 255), (3, 300)])
+def test_label_png(tmp_path: Path, frames: int, ids: tuple[int, ...]) -> None:
+    result, _ = make(frames, ids)
+    written = write(result, tmp_path / "x.png")
+    names = [f"x_{i:04d}.png" for i in range(1, frames + 1)] if frames > 1 else ["x.png"]
+    assert [path.name for path in written] == names
+    for index, path in enumerate(written):
+        with Image.open(path) as image:
+            assert image.mode == ("P" if max(ids) <= 255 else "I;16")
+            assert np.array_equal(np.asarray(image), result.labels[index])
+            if image.mode == "P":
+                palette = np.array(image.getpalette()).reshape(-1, 3)
+                assert tuple(palette[ids[0]]) == palette_color(ids[0])
+        assert np.array_equal(
+            read(path).frame(0).any(axis=-1) if max(ids) <= 255 else read(path).frame(0) > 0,
+            result.labels[index] > 0,
+        )
+
+
+def test_label_png_takes_the_objects_colours(tmp_path: Path) -> None:
+    result, _ = make()
+    result.objects[0].color = (9, 8, 7)
+    (path,) = write(result, tmp_path / "x.png")
+    assert read(path).frame(0)[3, 5].tolist() == [9, 8, 7]
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("geometry", [None, Geometry.from_spacing((5, 0.5, 0.4), (7, 8, 9))])
+def test_nifti(tmp_path: Path, suffix: str, geometry: Geometry | None) -> None:
+    result, scan = make(3, (1, 300), geometry)
+    (path,) = write(result, tmp_path / f"x{suffix}", scan=scan)
+    image = nib.load(path)
+    assert image.get_data_dtype() == np.uint16
+    assert np.array_equal(np.asarray(image.dataobj), result.labels.transpose(2, 1, 0))
+    again = read(path)
+    assert np.array_equal(again.frames(), result.labels)
+    if geometry is None:  # shown upright: columns to the left, rows to the back
+        assert nib.aff2axcodes(image.affine) == ("L", "P", "S")
+    else:
+        assert np.allclose(again.geometry.affine, geometry.affine)
+        assert image.header.get_xyzt_units()[0] == "mm"
+
+
+@pytest.mark.parametrize("codes", [(0, 0), (1, 0), (0, 2), (1, 4)])
+def test_nifti_keeps_what_the_source_said(tmp_path: Path, codes: tuple[int, int]) -> None:
+    source = nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), None)
+    affine = np.array([[0, -2, 0, 10], [1.5, 0, 0, 20], [0, 0, 3, -5], [0, 0, 0, 1.0]])
+    if any(codes):
+        source.set_qform(affine, code=codes[0])
+        source.set_sform(affine, code=codes[1])
+    source.to_filename(tmp_path / "in.nii")
+    scan = read(tmp_path / "in.nii")
+    result = Segmentation(np.zeros(scan.shape, np.uint8), [], scan.geometry)
+    write(result, tmp_path / "out.nii", scan=scan)
+    first, second = nib.load(tmp_path / "in.nii"), nib.load(tmp_path / "out.nii")
+    assert np.allclose(first.affine, second.affine)
+    assert bool(int(second.header["sform_code"]) or int(second.header["qform_code"])) == any(codes)
+
+
+def test_nifti_of_a_very_long_side(tmp_path: Path) -> None:
+    result = Segmentation(np.zeros((1, 1, 40_000), np.uint8), [])
+    (path,) = write(result, tmp_path / "x.nii.gz")
+    assert read(path).shape == (1, 1, 40_000)
+
+
+def test_json(tmp_path: Path) -> None:
+    result, _ = make()
+    result.objects[0].name = "Läsion"
+    (path,) = write(result, tmp_path / "x.json")
+    assert json.loads(path.read_text(encoding="utf-8")) == result.to_dict()
+    assert "Läsion" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("frames", [1, 3, 4, 20])
+@pytest.mark.parametrize("colour", [False, True])
+def test_overlay(tmp_path: Path, frames: int, colour: bool) -> None:
+    result, scan = make(frames)
+    if colour:
+        scan = Scan.from_array(np.zeros((*result.labels.shape, 3), np.uint8))
+    (path,) = write(result, tmp_path / "x.png", "overlay", scan=scan, window=Window(-1e6, 1e6))
+    picture = read(path)
+    assert picture.channels == 3
+    pixels = picture.frame(0).reshape(-1, 3).astype(int)
+    for entry in result.objects:  # outlines and the legend's swatch show the colour itself
+        assert (abs(pixels - np.array(entry.color)).max(axis=1) <= 2).sum() > 100
+
+
+def test_overlay_lies_where_the_object_is(tmp_path: Path) -> None:
+    labels = np.zeros((100, 200), np.uint8)
+    labels[60:90, 20:70] = 1
+    scan = Scan.from_array(np.zeros((100, 200), np.uint8))
+    (path,) = write(Segmentation(labels, [SegmentedObject(1)]), tmp_path / "x_overlay.png", scan=scan)
+    pixels = read(path).frame(0)
+    scale = 768 / 200
+    shown = pixels[: int(100 * scale)].max(axis=-1) > 20
+    rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
+    assert np.allclose(
+        [rows[0], rows[-1], columns[0], columns[-1]], np.array([60, 90, 20, 70]) * scale, atol=6
+    )
+    assert shown[int(75 * scale), int(45 * scale)]
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 900), (1, 900, 1), (2, 3, 2500), (1, 2, 2)])
+@pytest.mark.parametrize("full", [True, False])
+def test_overlay_of_odd_shapes(tmp_path: Path, shape: tuple[int, int, int], full: bool) -> None:
+    labels = np.full(shape, int(full), np.uint8)
+    values = np.full(shape, np.nan, np.float32)
+    values[0, 0, 0] = np.inf
+    entry = SegmentedObject(1, "a name \n of two lines " * 20, confidence={0: float("nan")})
+    write(Segmentation(labels, [entry]), tmp_path / "x.png", "overlay", scan=Scan.from_array(values))
+
+
+def test_overlay_with_many_objects(tmp_path: Path) -> None:
+    labels = np.arange(1, 61, dtype=np.uint8).repeat(40).reshape(1, 60, 40)
+    result = Segmentation(labels, [SegmentedObject(i, f"structure {i}") for i in range(1, 61)])
+    (path,) = write(result, tmp_path / "x.png", "overlay", scan=Scan.from_array(np.zeros((60, 40), np.uint8)))
+    assert read(path).height < 2500
+
+
+def test_overlay_shows_pixels_in_true_proportion(tmp_path: Path) -> None:
+    geometry = Geometry.from_spacing((1, 2, 1))
+    result, scan = make(1, (1,), geometry)
+    (path,) = write(result, tmp_path / "x.png", "overlay", scan=scan)
+    picture = read(path)  # 20 rows of 2 mm, 30 columns of 1 mm: higher than wide
+    assert picture.height > picture.width
+
+
+@pytest.mark.parametrize("name", list(NAMES))
+def test_a_full_disk_leaves_nothing(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    result, scan = make(3)
+    calls = iter(range(100))
+
+    def fail(source: Any, target: Any) -> None:
+        if next(calls) >= (1 if name == "label-png" else 0):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(InputError, match="no space left"):
+        write(result, tmp_path / NAMES[name], name, scan=scan)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "words"),
+    [
+        ("a.xyz", {}, r"a\.xyz: unknown ending, wanted one of \.png"),
+        ("a", {}, "unknown ending"),
+        ("a.png", {"format": "gif"}, "unknown 'gif', wanted one of label-png"),
+        ("a.png", {"format": "nifti"}, r"nifti files end with \.nii or \.nii\.gz"),
+        ("a.jpg", {"format": "label-png"}, r"label-png files end with \.png"),
+        ("missing/a.png", {}, "does not exist"),
+        ("a.png", {"format": "overlay"}, "needs the scan"),
+        ("a.png", {"format": "overlay", "scan": Scan.from_array(np.zeros((3, 3)))}, r"shape \(1, 3, 3\)"),
+        ("a_overlay.png", {"scan": make()[1], "window": "no such"}, "unknown 'no such'"),
+    ],
+)
+def test_refused(tmp_path: Path, target: str, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        write(make()[0], tmp_path / target, **options)
+    assert list(tmp_path.iterdir()) == []
