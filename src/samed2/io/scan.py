@@ -186,26 +186,7 @@ class Scan:
         Raises:
             InputError: wrong number of axes, no pixels, or values that are not real numbers.
         """
-        values = np.asarray(array)
-        if values.dtype == np.bool_:
-            values = values.astype(np.uint8) * np.uint8(255)
-        if values.dtype.kind not in "uif":
-            raise InputError(f"{name}: holds values of type {values.dtype}, wanted whole or real numbers")
-        if not values.dtype.isnative:
-            values = values.astype(values.dtype.newbyteorder("="))
-        if channels_last is None:
-            colour_image = values.ndim == 3 and values.shape[-1] == 3 and kind in (None, "image")
-            channels_last = values.ndim == 4 or colour_image
-        if channels_last and (values.ndim not in (3, 4) or values.shape[-1] not in (1, 3)):
-            raise InputError(f"{name}: got shape {values.shape}, wanted (H, W, 3) or (T, H, W, 3)")
-        if channels_last and values.shape[-1] == 1:
-            values, channels_last = values[..., 0], False
-        if values.ndim == (3 if channels_last else 2):
-            values = values[None]
-        if values.ndim != (4 if channels_last else 3):
-            raise InputError(
-                f"{name}: got shape {np.shape(array)}, wanted (H, W), (H, W, 3), (T, H, W) or (T, H, W, 3)"
-            )
+        values = _as_frames(np.asarray(array), kind, channels_last, name)
         if kind == "image" and len(values) != 1:
             raise InputError(
                 f"{name}: got {len(values)} frames, an image has one; say kind='volume' or kind='video'"
@@ -220,3 +201,25 @@ class Scan:
             geometry=geometry if geometry is not None else Geometry.unknown(),
             file_window=file_window,
         )
+
+
+def _as_frames(values: NDArray[Any], kind: str | None, colour: bool | None, name: str) -> NDArray[Any]:
+    """(T, H, W) or (T, H, W, 3) numbers in native byte order; arguments as of `Scan.from_array`."""
+    shape = values.shape
+    if values.dtype == np.bool_:
+        values = values.astype(np.uint8) * np.uint8(255)
+    if values.dtype.kind not in "uif":
+        raise InputError(f"{name}: holds values of type {values.dtype}, wanted whole or real numbers")
+    if not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
+    if colour is None:
+        colour = values.ndim == 4 or (values.ndim == 3 and shape[-1] == 3 and kind in (None, "image"))
+    if colour and (values.ndim not in (3, 4) or shape[-1] not in (1, 3)):
+        raise InputError(f"{name}: got shape {shape}, wanted (H, W, 3) or (T, H, W, 3)")
+    if colour and shape[-1] == 1:
+        values, colour = values[..., 0], False
+    if values.ndim == (3 if colour else 2):
+        values = values[None]
+    if values.ndim != (4 if colour else 3):
+        raise InputError(f"{name}: got shape {shape}, wanted (H, W), (H, W, 3), (T, H, W) or (T, H, W, 3)")
+    return values
