@@ -34,7 +34,9 @@ Boxes = list[tuple[float, float, float, float]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder with items.csv")
     parser.add_argument("--split", nargs="+", default=["test"], help="values of the split column")
     parser.add_argument("--model", default="nano", help="built-in name or folder")
@@ -113,7 +115,9 @@ def report(split: str, scores: dict[str, list[tuple[float, float]]], seconds: fl
         table.add_column(heading, justify="left" if heading == "task" else "right")
     means = {task: np.mean(pairs, axis=0) for task, pairs in sorted(scores.items())}
     for task, (model, ellipse) in means.items():
-        table.add_row(task, str(len(scores[task])), f"{model:.3f}", f"{ellipse:.3f}", f"{model - ellipse:+.3f}")
+        table.add_row(
+            task, str(len(scores[task])), f"{model:.3f}", f"{ellipse:.3f}", f"{model - ellipse:+.3f}"
+        )
     macro = np.mean(list(means.values()), axis=0)
     table.add_row("macro mean", str(len(means)), *(f"{v:.4f}" for v in macro), f"{macro[0] - macro[1]:+.4f}")
     Console(file=sys.stdout, width=100).print(table)

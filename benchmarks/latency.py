@@ -24,7 +24,9 @@ from samed2.prompts import Prompts
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="nano")
     parser.add_argument("--image-px", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=20)
@@ -34,7 +36,9 @@ def main() -> None:
     predictor = Predictor.from_pretrained(options.model, device=options.device)
     loading = (time.perf_counter() - start) * 1000
     times = measure(predictor, options.image_px, options.repeats)
-    table = Table(title=f"{options.model}, {options.image_px} px, {predictor.device}, loaded in {loading:.0f} ms")
+    table = Table(
+        title=f"{options.model}, {options.image_px} px, {predictor.device}, loaded in {loading:.0f} ms"
+    )
     for heading in ("what", "median ms", "fastest ms", "slowest ms"):
         table.add_column(heading)
     for name, values in times.items():
@@ -51,7 +55,11 @@ def main() -> None:
 
 def measure(predictor: Predictor, side: int, repeats: int) -> dict[str, list[float]]:
     """Milliseconds of each kind of prompt, each time on a new image, after one round to warm up."""
-    times: dict[str, list[float]] = {"first prompt": [], "next prompt, same object": [], "box of another object": []}
+    times: dict[str, list[float]] = {
+        "first prompt": [],
+        "next prompt, same object": [],
+        "box of another object": [],
+    }
     for repeat in range(repeats + 1):
         scan = picture(side, repeat)
         box = (side * 0.2, side * 0.25, side * 0.55, side * 0.6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests.predict.conftest import tiny_model
 
 from samed2.errors import InputError
 from samed2.io import Scan
@@ -12,9 +13,13 @@ from samed2.predict import Predictor
 from samed2.predict.postprocess import clean
 from samed2.prompts import Prompts
 
-from .conftest import tiny_model
-
-BOXES = {1: (10, 10, 40, 50), 2: (20, 60, 80, 110), 3: (5, 70, 25, 90), 4: (50, 5, 85, 45), 5: (30, 30, 60, 60)}
+BOXES = {
+    1: (10, 10, 40, 50),
+    2: (20, 60, 80, 110),
+    3: (5, 70, 25, 90),
+    4: (50, 5, 85, 45),
+    5: (30, 30, 60, 60),
+}
 
 
 def boxes(*ids: int) -> Prompts:
@@ -83,7 +88,9 @@ def test_all_three_proposals_on_request_best_first(predictor, scan):
         Prompts().add_point(1, 0, 30, 40),
         Prompts().add_point(1, 0, 30, 40).add_point(1, 0, 5, 5, False),
         Prompts().add_mask(1, 0, np.pad(np.ones((20, 30), bool), ((10, 60), (40, 50)))),
-        Prompts().add_mask(1, 0, np.pad(np.ones((20, 30), bool), ((10, 60), (40, 50)))).add_point(1, 0, 15, 45),
+        Prompts()
+        .add_mask(1, 0, np.pad(np.ones((20, 30), bool), ((10, 60), (40, 50))))
+        .add_point(1, 0, 15, 45),
         Prompts().add_box(1, 0, 0, 0, 90, 120),
         Prompts().add_box(1, 0, 3, 3, 4, 4),
     ],
@@ -118,7 +125,9 @@ def test_neighbouring_frames_reach_the_adapters(volume):
             if name.endswith("adapter.up.weight"):
                 value.normal_(0, 0.3, generator=torch.Generator().manual_seed(1))
     prompts = Prompts().add_box(1, 2, 10, 10, 40, 40)
-    alone, clip = (Predictor(model, "cpu").predict(volume, prompts, 2, neighbours=n)[0].logits for n in (1, 3))
+    alone, clip = (
+        Predictor(model, "cpu").predict(volume, prompts, 2, neighbours=n)[0].logits for n in (1, 3)
+    )
     assert np.abs(alone - clip).max() > 1e-4
 
 
@@ -153,7 +162,7 @@ def test_memory_file_of_another_model_is_refused(predictor, scan, tmp_path):
     bank = predictor.new_memory(4)
     bank.save(tmp_path / "bank.safetensors")
     model = tiny_model(adapter_dim=8)
-    with pytest.raises(InputError, match="bank.safetensors"):
+    with pytest.raises(InputError, match=r"bank\.safetensors"):
         Predictor(model, "cpu", memory=tmp_path / "bank.safetensors")
 
 

@@ -52,7 +52,9 @@ def test_shrinking_averages_instead_of_picking():
     torch.testing.assert_close(seen, torch.full_like(seen, 0.5), atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize("box", [(10, 20, 60, 50), (0, 0, 30, 20), (90, 100, 120, 160), (3.5, 8.25, 99.5, 77)])
+@pytest.mark.parametrize(
+    "box", [(10, 20, 60, 50), (0, 0, 30, 20), (90, 100, 120, 160), (3.5, 8.25, 99.5, 77)]
+)
 def test_a_disc_comes_back_where_it_was(box):
     height, width = 120, 160
     y, x = np.mgrid[:height, :width] + 0.5
@@ -73,7 +75,11 @@ def test_outside_the_view_nothing_is_found():
 
 
 @given(
-    y0=st.floats(0, 190), x0=st.floats(0, 290), h=st.floats(1, 200), w=st.floats(1, 300), margin=st.floats(1.1, 2)
+    y0=st.floats(0, 190),
+    x0=st.floats(0, 290),
+    h=st.floats(1, 200),
+    w=st.floats(1, 300),
+    margin=st.floats(1.1, 2),
 )
 @settings(max_examples=100, deadline=None)
 def test_snapped_views_hold_their_box(y0, x0, h, w, margin):

@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ class Item:
     name: str
     case: str
     split: str
-    kind: str
+    kind: Literal["image", "volume", "video"]
     objects: tuple[str, ...]
 
     def load(self) -> LoadedItem:
@@ -119,7 +119,14 @@ def read_items(root: Path | str, splits: Iterable[str]) -> list[Item]:
             raise InputError(f"{index}: no item of split {split!r}; it has {have}")
     return [
         Item(
-            root, e["dataset"], e["modality"], e["item"], e["case"], e["split"], e["kind"], tuple(e["objects"])
+            root,
+            e["dataset"],
+            e["modality"],
+            e["item"],
+            e["case"],
+            e["split"],
+            e["kind"],
+            tuple(e["objects"]),
         )
         for e in grouped.values()
     ]

@@ -18,6 +18,7 @@ from samed2.predict.zoom import View, sample
 
 MIN_PIXELS = 12
 EIGHT = np.ones((3, 3), dtype=int)
+FrameBox = tuple[float, float, float, float]  # (y0, x0, y1, x1)
 PROMPTS = ("box", "point", "box+point", "mask+point", "none")
 
 
@@ -72,7 +73,9 @@ class TaskIndex:
         weights: factors by task name ("DATASET/OBJECT").
     """
 
-    def __init__(self, items: list[LoadedItem], balance: float = 0.25, weights: dict[str, float] | None = None):
+    def __init__(
+        self, items: list[LoadedItem], balance: float = 0.25, weights: dict[str, float] | None = None
+    ):
         self.items = items
         places: dict[str, list[Place]] = defaultdict(list)
         for index, loaded in enumerate(items):
@@ -115,7 +118,15 @@ def draw_batch(index: TaskIndex, plan: BatchPlan, seed: int, step: int) -> Batch
     pixels, target, boxes, points, labels = (torch.cat([row[i] for row in rows]) for i in range(5))
     present = target.flatten(1).amax(dim=1) > 0.5
     return Batch(
-        pixels.unflatten(0, (count, frames)), target, present, boxes, points, labels, prompt, memory, tasks.tolist()
+        pixels.unflatten(0, (count, frames)),
+        target,
+        present,
+        boxes,
+        points,
+        labels,
+        prompt,
+        memory,
+        tasks.tolist(),
     )
 
 
@@ -176,7 +187,9 @@ def look(frame: NDArray, window: Window, view: View) -> torch.Tensor:
     xy = corners @ matrix[:, :2].T + matrix[:, 2]
     height, width = frame.shape[:2]
     x0, y0 = (max(0, int(v)) for v in np.floor(xy.min(axis=0)) - 2)
-    x1, y1 = (min(limit, int(v)) for v, limit in zip(np.ceil(xy.max(axis=0)) + 2, (width, height), strict=True))
+    x1, y1 = (
+        min(limit, int(v)) for v, limit in zip(np.ceil(xy.max(axis=0)) + 2, (width, height), strict=True)
+    )
     piece = torch.from_numpy(np.ascontiguousarray(window.apply(frame[y0:y1, x0:x1])))
     piece = piece.permute(2, 0, 1) if piece.ndim == 3 else piece[None]
     moved = View(view.cy - y0, view.cx - x0, view.side, view.size, view.angle, view.flip_x, view.stretch)
@@ -184,13 +197,16 @@ def look(frame: NDArray, window: Window, view: View) -> torch.Tensor:
     return seen.expand(3, -1, -1) if seen.shape[0] == 1 else seen
 
 
-def target_box(target: torch.Tensor, view: View, box=None, fallback: torch.Tensor | None = None) -> torch.Tensor:
-    """Tight (x0, y0, x1, y1) of a soft (S, S) mask; of an empty one `fallback`, or the frame box seen through the view."""
+def target_box(
+    target: torch.Tensor, view: View, box: FrameBox | None = None, fallback: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Tight (x0, y0, x1, y1) of a soft (S, S) mask; of an empty one `fallback`, or the frame box through the view."""
     ys, xs = (torch.nonzero((target > 0.5).any(dim=d)).flatten() for d in (1, 0))
     if len(ys) and len(xs):
         return torch.stack([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1]).float()
     if fallback is not None:
         return fallback
+    assert box is not None, "an empty target needs a fallback or the frame box"
     y0, x0, y1, x1 = box
     uv = view.to_model(np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]]))
     return torch.tensor([*uv.min(axis=0), *uv.max(axis=0)], dtype=torch.float32).clamp(0, view.size)
@@ -200,7 +216,10 @@ def jitter(box: torch.Tensor, size: int, rng: np.random.Generator) -> torch.Tens
     """Move each side: mostly outward by 0 to 6 % of the box, sometimes either way by up to 12 %."""
     shift = rng.uniform(0, 0.06, 4) if rng.random() < 0.7 else rng.uniform(-0.08, 0.12, 4)
     width, height = float(box[2] - box[0]), float(box[3] - box[1])
-    moved = box + torch.tensor([-shift[0] * width, -shift[1] * height, shift[2] * width, shift[3] * height]).float()
+    moved = (
+        box
+        + torch.tensor([-shift[0] * width, -shift[1] * height, shift[2] * width, shift[3] * height]).float()
+    )
     return moved.clamp(0, size)
 
 
@@ -230,7 +249,9 @@ def _windows(loaded: LoadedItem) -> list[Window]:
     if frames.ndim == 4 or (frames.dtype == np.uint8 and loaded.item.kind != "volume"):
         return [Window(0, 255, "dtype")]
     values = frames[:: max(1, len(frames) // 16)].astype(np.float32)
-    spans = [np.percentile(values, (lo, hi)) for lo, hi in ((0.5, 99.5), (0.0, 100.0), (2.0, 98.0), (0.5, 99.9))]
+    spans = [
+        np.percentile(values, (lo, hi)) for lo, hi in ((0.5, 99.5), (0.0, 100.0), (2.0, 98.0), (0.5, 99.9))
+    ]
     windows = [Window(float(lo), float(max(hi, lo + 1e-3)), "percentiles") for lo, hi in spans]
     if loaded.item.modality == "ct" and frames.dtype != np.uint8:
         offset = 0.0 if values.min() < -200 else 1024.0

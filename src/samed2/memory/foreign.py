@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import pickletools
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ class _Refused(Exception):
 
 
 _MARK = object()
+_TORCH_FILE = 0x1950A86A20F9469CFC6C
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _LITERALS = {
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
@@ -50,8 +52,14 @@ def read_objects(path: str | os.PathLike[str]) -> Any:
     try:
         if zipfile.is_zipfile(path):
             return torch.load(path, map_location="cpu", weights_only=True)
-        with open(path, "rb") as handle:
-            return _interpret(handle)
+        with open(path, "rb") as handle, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own about the old storages in such files
+            content = _interpret(handle)
+            if (
+                type(content) is int and content == _TORCH_FILE
+            ):  # torch before 1.6: this number, then the objects
+                content = torch.load(path, map_location="cpu", weights_only=True)
+            return content
     except _Refused as error:
         raise InputError(
             f"{path}: holds {error}, wanted only lists, numbers and tensors; not read"
@@ -83,11 +91,19 @@ def _parameter(data: Any, *_: Any) -> Tensor:
     return data
 
 
+def _old_bytes(text: Any, encoding: Any) -> bytes:
+    """Bytes as formats before the third write them: each a letter of a text."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise _Refused(f"a text in the encoding {encoding!r}")
+    return text.encode("latin1")
+
+
 _BUILDERS: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_parameter"): _parameter,
     ("torch.storage", "_load_from_bytes"): _storage,
     ("collections", "OrderedDict"): lambda *_: {},
+    ("_codecs", "encode"): _old_bytes,
 }
 
 

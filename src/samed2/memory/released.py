@@ -103,19 +103,17 @@ def read_bank(
         got = "an empty list" if isinstance(content, list) else f"a {type(content).__name__}"
         raise InputError(f"{path}: got {got}, wanted a list of memory entries")
     entries = [_entry(path, number, item) for number, item in enumerate(content)]
-    shape, embedding_shape = entries[0][0].shape, entries[0][2].shape
+    shape, embedding_shape = tuple(entries[0][0].shape), tuple(entries[0][2].shape)
     for number, (feature, _, embedding) in enumerate(entries):
-        for what, got, wanted in (
-            ("feature", feature.shape, shape),
-            ("embedding", embedding.shape, embedding_shape),
-        ):
-            if got != wanted:
-                raise InputError(
-                    f"{path}: entry {number}: {what}: got shape {tuple(got)}, entry 0 has {tuple(wanted)}"
-                )
+        if tuple(feature.shape) != shape:
+            raise InputError(f"{path}: entry {number}: feature: got {_what(feature)}, entry 0 has {shape}")
+        if tuple(embedding.shape) != embedding_shape:
+            raise InputError(
+                f"{path}: entry {number}: embedding: got {_what(embedding)}, entry 0 has {embedding_shape}"
+            )
     storage = Storage("bfloat16", "bfloat16" if _all_bfloat16(content) else "float32")
     bank = SelectiveMemory(
-        len(entries), tuple(shape), key=key, policy=policy, fingerprint=fingerprint, storage=storage
+        len(entries), shape, key=key, policy=policy, fingerprint=fingerprint, storage=storage
     )
     for number, (feature, confidence, embedding) in enumerate(entries):
         try:

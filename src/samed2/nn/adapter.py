@@ -21,6 +21,8 @@ class TemporalAdapter(nn.Module):
         self.down = nn.Linear(dim, hidden)
         self.conv = nn.Conv3d(hidden, hidden, kernel_size=3, padding=1)
         self.up = nn.Linear(hidden, dim)
+        for role in ("down", "conv", "up"):
+            getattr(self, role).adapter_role = role  # for the first weights, see AdaptedTrunk
 
     def forward(self, tokens: torch.Tensor, num_frames: int) -> torch.Tensor:
         """Mix along time and space.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from transformers import Sam2HieraDetConfig, Sam2VisionConfig
 
 from samed2.nn.config import SAMed2Config
@@ -15,7 +18,16 @@ SAM2_SIZES = {
 }
 
 
-def vision_config(width, heads, blocks, global_blocks, windows, background, hidden, image_size) -> Sam2VisionConfig:
+def vision_config(
+    width: int,
+    heads: int,
+    blocks: Sequence[int],
+    global_blocks: Sequence[int],
+    windows: Sequence[int],
+    background: Sequence[int],
+    hidden: int,
+    image_size: int,
+) -> Sam2VisionConfig:
     """Hiera trunk and neck; channels and heads double from stage to stage."""
     widths = [width * 2**i for i in range(4)]
     trunk = Sam2HieraDetConfig(
@@ -37,7 +49,7 @@ def vision_config(width, heads, blocks, global_blocks, windows, background, hidd
     )
 
 
-def sam2_config(size: str, version: str = "2.1", image_size: int = 1024, **settings) -> SAMed2Config:
+def sam2_config(size: str, version: str = "2.1", image_size: int = 1024, **settings: Any) -> SAMed2Config:
     """A published SAM-2 size with temporal adapters.
 
     Args:
@@ -67,7 +79,7 @@ def small_config(
     heads: int = 1,
     global_blocks: tuple[int, ...] = (),
     windows: tuple[int, int, int, int] = (8, 4, 8, 4),
-    **settings,
+    **settings: Any,
 ) -> SAMed2Config:
     """A SAMed-2 small enough to train and run on a CPU: narrow trunk, two memory-attention layers."""
     vision = vision_config(width, heads, blocks, global_blocks, windows, (8, 8), hidden, image_size)
@@ -100,13 +112,12 @@ def small_config(
     )
 
 
-def nano_config(**settings) -> SAMed2Config:
+def nano_config(**settings: Any) -> SAMed2Config:
     """The built-in model: 256 px input, about 7 M parameters."""
-    return small_config(width=48, blocks=(2, 2, 6, 2), global_blocks=(7, 9), **settings)
+    return small_config(**{"width": 48, "blocks": (2, 2, 6, 2), "global_blocks": (7, 9), **settings})
 
 
-def micro_config(**settings) -> SAMed2Config:
+def micro_config(**settings: Any) -> SAMed2Config:
     """For tests and fast experiments: 128 px input, about 2 M parameters."""
-    return small_config(
-        width=24, blocks=(1, 2, 3, 1), hidden=64, image_size=128, global_blocks=(4,), **{"adapter_dim": 16, **settings}
-    )
+    sizes = {"width": 24, "blocks": (1, 2, 3, 1), "hidden": 64, "image_size": 128, "global_blocks": (4,)}
+    return small_config(**{**sizes, "adapter_dim": 16, **settings})

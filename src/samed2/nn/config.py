@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from huggingface_hub.dataclasses import strict
 from transformers import Sam2VideoConfig
 
@@ -37,7 +39,7 @@ class SAMed2Config(Sam2VideoConfig):
     box_tokens: str = "points"
     box_prior: str = "none"
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         if self.adapter_layout not in LAYOUTS:
             raise ValueError(f"adapter_layout: got {self.adapter_layout!r}, wanted one of {LAYOUTS}")
         if self.box_tokens not in ("points", "corners"):

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
+from torch import nn
 from torch.nn import functional as F
+from transformers import initialization as init
 from transformers.models.sam2.modeling_sam2 import (
     Sam2HieraDetModel,
     Sam2MultiScaleAttention,
@@ -23,12 +28,14 @@ class AdaptedBlock(Sam2MultiScaleBlock):
     "frames" it sees whole maps; with "released" it sees attention windows, as the released code does.
     """
 
-    def __init__(self, config, stage_idx: int, block_idx: int, total_block_idx: int, hidden: int, layout: str):
+    def __init__(
+        self, config: Any, stage_idx: int, block_idx: int, total_block_idx: int, hidden: int, layout: str
+    ) -> None:
         super().__init__(config, stage_idx=stage_idx, block_idx=block_idx, total_block_idx=total_block_idx)
         self.adapter = TemporalAdapter(self.dim_out, hidden)
         self.layout = layout
 
-    def forward(self, hidden_states: torch.Tensor, num_frames: int = 1, **_) -> torch.Tensor:
+    def forward(self, hidden_states: torch.Tensor, num_frames: int = 1, **_: Any) -> torch.Tensor:
         """(B*T, H, W, C_in) -> (B*T, H', W', C_out); `num_frames` is T."""
         normed = self.layer_norm1(hidden_states)
         residual = hidden_states
@@ -79,8 +86,32 @@ def attend(attention: Sam2MultiScaleAttention, tokens: torch.Tensor) -> torch.Te
     return attention.proj(mixed.transpose(1, 2).reshape(batch, height, width, -1))
 
 
-def adapt_trunk(trunk: Sam2HieraDetModel, adapted, hidden: int, layout: str) -> None:
+class AdaptedTrunk(Sam2HieraDetModel):
+    """The trunk, which gives its adapters their first weights.
+
+    transformers asks the innermost model, and only about modules that have weights of their own.
+    """
+
+    zero_init = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)  # biases are zero
+        role = getattr(module, "adapter_role", None)
+        if role == "conv":
+            init.kaiming_normal_(module.weight, mode="fan_out")
+        elif role == "up" and self.zero_init:
+            init.zeros_(module.weight)
+        elif role is not None:
+            init.xavier_uniform_(module.weight)
+
+
+def adapt_trunk(
+    trunk: Sam2HieraDetModel, adapted: Callable[[int], bool], hidden: int, layout: str, zero_init: bool
+) -> None:
     """Replace, in place, the blocks for which `adapted(index)` holds by `AdaptedBlock`s with the same weights."""
+    trunk.__class__ = AdaptedTrunk
+    trunk.zero_init = zero_init
     config = trunk.config
     index = 0
     for stage, blocks in enumerate(config.blocks_per_stage):
@@ -102,5 +133,5 @@ class _Plain(Sam2MultiScaleBlock):
         block.__class__ = _Plain
         return block
 
-    def forward(self, hidden_states: torch.Tensor, num_frames: int = 1, **kwargs) -> torch.Tensor:
+    def forward(self, hidden_states: torch.Tensor, num_frames: int = 1, **kwargs: Any) -> torch.Tensor:
         return super().forward(hidden_states, **kwargs)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, Sam2VideoModel
-from transformers import initialization as init
 
-from samed2.nn.adapter import TemporalAdapter
 from samed2.nn.config import SAMed2Config
 from samed2.nn.decoder import Candidates, choose, propose
 from samed2.nn.hiera import adapt_trunk
@@ -30,7 +28,7 @@ class Features(NamedTuple):
     mid: torch.Tensor
     low: torch.Tensor
 
-    def select(self, rows) -> Features:
+    def select(self, rows: Any) -> Features:
         """Features of some frames, in the order of `rows`; a frame may be repeated (one row per object)."""
         return Features(*(level[rows] for level in self))
 
@@ -57,21 +55,9 @@ class SAMed2Model(Sam2VideoModel):
 
     def __init__(self, config: SAMed2Config) -> None:
         super().__init__(config)
-        adapt_trunk(self.vision_encoder.backbone, config.adapted, config.adapter_dim, config.adapter_layout)
+        trunk = self.vision_encoder.backbone
+        adapt_trunk(trunk, config.adapted, config.adapter_dim, config.adapter_layout, config.adapter_zero_init)
         self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, TemporalAdapter):
-            init.xavier_uniform_(module.down.weight)
-            init.kaiming_normal_(module.conv.weight, mode="fan_out")
-            for layer in (module.down, module.conv, module.up):
-                init.zeros_(layer.bias)
-            if self.config.adapter_zero_init:
-                init.zeros_(module.up.weight)
-            else:
-                init.xavier_uniform_(module.up.weight)
 
     def encode(self, pixels: torch.Tensor) -> Features:
         """Image features of clips.
@@ -122,7 +108,7 @@ class SAMed2Model(Sam2VideoModel):
             )
         return attention.layer_norm(tokens)[:, 0].transpose(1, 2).reshape(low.shape)
 
-    def memory_position(self, size) -> torch.Tensor:
+    def memory_position(self, size: Sequence[int]) -> torch.Tensor:
         """The sine code all memory entries share, (1, M, h, w)."""
         weight = self.memory_encoder.projection.weight
         return self.memory_encoder.position_encoding((1, self.mem_dim, *size), weight.device, torch.float32)
@@ -154,7 +140,8 @@ class SAMed2Model(Sam2VideoModel):
             logits, iou = found.logits[:, 1:], found.iou[:, 1:]
         else:
             logits, iou = found.logits[rows, index][:, None], found.iou[rows, index][:, None]
-        pointer = self.object_pointer_proj(found.tokens[rows, index])
+        token = found.tokens[rows, index] if multimask else found.tokens[:, 0]  # even if the mask fell back
+        pointer = self.object_pointer_proj(token)
         present = (found.object_score > 0)[:, None]
         pointer = torch.where(present, pointer, self.no_object_pointer)
         return Decoded(logits, iou, found.object_score, pointer)

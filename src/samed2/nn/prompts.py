@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -28,7 +29,7 @@ class PromptTensors:
     boxes: torch.Tensor | None = None
     masks: torch.Tensor | None = None
 
-    def select(self, rows) -> PromptTensors:
+    def select(self, rows: Any) -> PromptTensors:
         """The prompts of some rows (any index into the first axis)."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return PromptTensors(**{name: None if v is None else v[rows] for name, v in values.items()})
@@ -88,7 +89,9 @@ def embed_prompts(
     return sparse, dense
 
 
-def _embed_points(encoder: Sam2VideoPromptEncoder, points, labels, side: int) -> torch.Tensor:
+def _embed_points(
+    encoder: Sam2VideoPromptEncoder, points: torch.Tensor, labels: torch.Tensor, side: int
+) -> torch.Tensor:
     """Fourier code of the pixel centres plus the learned vector of each kind; padding has its own vector."""
     places = encoder.shared_embedding((points + 0.5)[:, None], (side, side))[:, 0]
     kinds = F.embedding(labels.clamp(min=0), encoder.point_embed.weight)

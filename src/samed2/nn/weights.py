@@ -90,23 +90,21 @@ def load(
     return model.to(device=device, dtype=dtype).eval()
 
 
-def build(
-    config: SAMed2Config, state: Mapping[str, Tensor], source: str, fresh: tuple[str, ...] = ()
-) -> SAMed2Model:
+def build(config: SAMed2Config, state: Mapping[str, Tensor], source: str, fresh: tuple[str, ...] = ()) -> SAMed2Model:
     """Build a float32 model, in evaluation mode, from named tensors of any float dtype.
 
     Args:
-        fresh: parameters whose names contain one of these may be missing, all of that text together: they are
-            initialised, the same way each time. Adapters then start as the identity.
+        fresh: starts of names, or parts of names that start with a dot. All parameters of one of these may be
+            missing together: they are initialised, the same way each time, adapters as the identity.
 
     Raises:
         InputError: see `samed2.nn.strict.check_shapes`.
     """
-    with initialization.no_init_weights():
+    with initialization.no_init_weights(), torch.random.fork_rng(devices=[]):
         model = SAMed2Model(config)
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    new = {part for part in fresh if not any(part in name for name in state)}
-    given = {name: shape for name, shape in wanted.items() if not any(part in name for part in new)}
+    new = [part for part in fresh if not any(_belongs(name, part) for name in state)]
+    given = {name: shape for name, shape in wanted.items() if not any(_belongs(name, part) for part in new)}
     check_shapes({name: tuple(value.shape) for name, value in state.items()}, given, source)
     model.load_state_dict(dict(state), strict=False)
     if len(given) < len(wanted):
@@ -128,9 +126,7 @@ def save(model: SAMed2Model, folder: str | os.PathLike[str], dtype: torch.dtype 
     try:
         part.mkdir(parents=True)
         model.config.save_pretrained(part)
-        state = {
-            name: value.detach().to("cpu", dtype).contiguous() for name, value in model.state_dict().items()
-        }
+        state = {name: value.detach().to("cpu", dtype).contiguous() for name, value in model.state_dict().items()}
         state = {name: value.clone() if value.is_floating_point() else value for name, value in state.items()}
         save_file(state, part / WEIGHTS, metadata={"format": "pt"})
         for file in (WEIGHTS, CONFIG):
@@ -154,9 +150,7 @@ def fingerprint(model: torch.nn.Module) -> str:
     for name, value in sorted(model.state_dict().items()):
         plain = value.detach().to("cpu", torch.bfloat16).contiguous()
         digest.update(f"{name}{tuple(value.shape)}".encode())
-        digest.update(
-            plain.view(torch.int16).numpy().tobytes() if plain.dim() else str(float(plain)).encode()
-        )
+        digest.update(plain.view(torch.int16).numpy().tobytes() if plain.dim() else str(float(plain)).encode())
     return digest.hexdigest()[:32]
 
 
@@ -175,9 +169,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     path = Path(name)
     if path.is_dir():
         if not (path / CONFIG).is_file():
-            raise InputError(
-                f"{path}: has no {CONFIG}, wanted a model folder; convert checkpoints with samed2 convert"
-            )
+            raise InputError(f"{path}: has no {CONFIG}, wanted a model folder; convert checkpoints with samed2 convert")
         return path
     if path.exists():
         raise InputError(f"{path}: is a file, wanted a model folder; convert checkpoints with samed2 convert")
@@ -195,9 +187,7 @@ def _fetch(name: str) -> Path:
     try:
         folder = Path(snapshot_download(name, allow_patterns=[CONFIG, "*.safetensors", INDEX]))
     except Exception as error:  # no network, no such model, no permission: many classes
-        raise InputError(
-            f"model {name}: is no folder and cannot be fetched from the hub: {_line(error)}"
-        ) from error
+        raise InputError(f"model {name}: is no folder and cannot be fetched from the hub: {_line(error)}") from error
     if not (folder / CONFIG).is_file():
         raise InputError(f"model {name}: has no {CONFIG} on the hub, wanted a SAM 2 or SAMed-2 model")
     return folder
@@ -214,7 +204,30 @@ def _config(settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> SAMed2C
         values["enable_temporal_pos_encoding_for_object_pointers"] = (
             "temporal_positional_encoding_projection_layer.weight" in state
         )
+    if kind == "sam2":
+        values = _memory_settings(values) | values
     return SAMed2Config.from_dict(values)
+
+
+def _memory_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings a video model has and an image model lacks, for its width and input size."""
+    width = settings["vision_config"].get("fpn_hidden_size", 256)
+    size = settings["prompt_encoder_config"].get("image_size", 1024)
+    side = size[0] if isinstance(size, list) else size
+    return {
+        "image_size": side,
+        "memory_attention_hidden_size": width,
+        "memory_attention_feed_forward_hidden_size": 8 * width,
+        "memory_attention_rope_feat_sizes": [side // 16, side // 16],
+        "memory_encoder_hidden_size": width,
+        "mask_downsampler_embed_dim": width,
+        "memory_fuser_embed_dim": width,
+        "memory_fuser_intermediate_dim": 4 * width,
+    }
+
+
+def _belongs(name: str, part: str) -> bool:
+    return part in name if part.startswith(".") else name.startswith(part)
 
 
 def _initialise(model: SAMed2Model, loaded: Iterable[str]) -> None:
@@ -225,8 +238,7 @@ def _initialise(model: SAMed2Model, loaded: Iterable[str]) -> None:
         tensor._is_hf_initialized = True  # type: ignore[attr-defined]  # transformers' mark: leave it alone
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        for module in model.modules():
-            model._init_weights(module)
+        model.initialize_weights()
     for tensor in kept:
         del tensor._is_hf_initialized  # type: ignore[attr-defined]
 
@@ -260,9 +272,7 @@ def _read_state(folder: Path) -> dict[str, Tensor]:
             with safe_open(file, framework="pt") as opened:
                 state.update({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise InputError(
-                f"{file}: cannot be read as safetensors, it may be cut off: {_line(error)}"
-            ) from error
+            raise InputError(f"{file}: cannot be read as safetensors, it may be cut off: {_line(error)}") from error
     return state
 
 

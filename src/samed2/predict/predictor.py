@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from samed2.errors import InputError
-from samed2.io import Scan, SegmentedObject, Segmentation, Window, read, resolve_window
+from samed2.io import Scan, Segmentation, SegmentedObject, Window, read, resolve_window
 from samed2.memory import SelectiveMemory
 from samed2.nn import Features, SAMed2Model
 from samed2.nn.weights import fingerprint, load
@@ -108,7 +108,9 @@ class Predictor:
         self.name = name or type(model).__name__
         self.fingerprint = fingerprint(model)
         self.size = int(model.config.image_size)
-        self.memory = memory if isinstance(memory, SelectiveMemory | None) else self._load_memory(Path(memory))
+        self.memory = (
+            memory if isinstance(memory, SelectiveMemory | None) else self._load_memory(Path(memory))
+        )
         self._cache: OrderedDict[tuple[Any, ...], tuple[Scan, Features]] = OrderedDict()
         config = model.config
         self._mean = torch.tensor(config.pixel_mean)[:, None, None]
@@ -156,7 +158,9 @@ class Predictor:
         prompts = prompts.validate(scan)
         resolved = resolve_window(scan, window)
         objects = {i: SegmentedObject(i, entry.name) for i, entry in prompts.objects.items()}
-        labels = np.zeros((scan.num_frames, scan.height, scan.width), np.uint16 if max(objects) > 255 else np.uint8)
+        labels = np.zeros(
+            (scan.num_frames, scan.height, scan.width), np.uint16 if max(objects) > 255 else np.uint8
+        )
         for frame in prompts.frames():
             found = self._predict(scan, prompts, frame, resolved, chosen)
             labels[frame] = _label_map(found, labels.dtype)
@@ -234,9 +238,7 @@ class Predictor:
         rows: list[Row] = []
         for object_id, entry in prompts.on_frame(frame).objects.items():
             if entry.frames():
-                rows += plan_rows(
-                    object_id, entry, height, width, self.size, settings.margin, settings.zoom
-                )
+                rows += plan_rows(object_id, entry, height, width, self.size, settings.margin, settings.zoom)
         answers = self._ask(scan, frame, rows, window, settings)
         again = [
             (i, better)
@@ -272,7 +274,9 @@ class Predictor:
                 order = decoded.iou[place].float().argsort(descending=True, stable=True).cpu()
                 logits = paste(decoded.logits[place].float().cpu()[order], view, scan.height, scan.width)
                 answers[index] = _Answer(
-                    logits.numpy(), decoded.iou[place].float().cpu()[order].tolist(), float(decoded.object_score[place])
+                    logits.numpy(),
+                    decoded.iou[place].float().cpu()[order].tolist(),
+                    float(decoded.object_score[place]),
                 )
         return [answers[i] for i in range(len(rows))]
 
@@ -289,7 +293,9 @@ class Predictor:
             conditioned = features._replace(low=self.model.condition(features.low, recalled))
             return self.model.decode(conditioned, to_tensors(rows), multimask)
 
-    def _features(self, scan: Scan, frame: int, views: list[View], window: Window, neighbours: int) -> Features:
+    def _features(
+        self, scan: Scan, frame: int, views: list[View], window: Window, neighbours: int
+    ) -> Features:
         """Features of one frame through several views, one row each, from the cache where possible."""
         frames = self._clip(scan, frame, neighbours)
         keys = [(id(scan), tuple(frames), window, view) for view in views]
@@ -325,7 +331,9 @@ class Predictor:
     def _load_memory(self, path: Path) -> SelectiveMemory:
         return SelectiveMemory.load(path, fingerprint=self.fingerprint)
 
-    def _provenance(self, prompts: Prompts, window: Window, settings: Settings, seconds: float) -> dict[str, Any]:
+    def _provenance(
+        self, prompts: Prompts, window: Window, settings: Settings, seconds: float
+    ) -> dict[str, Any]:
         from samed2 import __version__
 
         return {
@@ -354,7 +362,9 @@ class _Answer:
 def _settings(values: dict[str, Any]) -> Settings:
     unknown = sorted(set(values) - set(Settings.__dataclass_fields__))
     if unknown:
-        raise InputError(f"setting {unknown[0]!r} is unknown; there are {', '.join(Settings.__dataclass_fields__)}")
+        raise InputError(
+            f"setting {unknown[0]!r} is unknown; there are {', '.join(Settings.__dataclass_fields__)}"
+        )
     return replace(Settings(), **values)
 
 
@@ -373,7 +383,9 @@ def _united(object_id: int, parts: list[_Answer], settings: Settings) -> ObjectP
         for level in range(min(len(part.logits) for part in parts)):
             proposal, sure = combine(level)
             candidates.append((clean(proposal > 0, settings.fill_holes, settings.min_area), sure))
-    return ObjectPrediction(object_id, mask, logits, confidence, max(p.object_score for p in parts), candidates)
+    return ObjectPrediction(
+        object_id, mask, logits, confidence, max(p.object_score for p in parts), candidates
+    )
 
 
 def _label_map(found: list[ObjectPrediction], dtype: np.dtype) -> NDArray[Any]:

@@ -14,6 +14,8 @@ from samed2.errors import InputError
 
 
 class Strict(BaseModel):
+    """Unknown fields are errors, values do not change."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -61,6 +63,8 @@ class StageRecipe(Strict):
 
 
 class OptimizerRecipe(Strict):
+    """AdamW, or Muon for the inner matrices and AdamW for the rest; `clip` bounds the gradient's norm."""
+
     name: Literal["adamw", "muon"] = "adamw"
     weight_decay: float = Field(0.05, ge=0)
     betas: tuple[float, float] = (0.9, 0.98)
@@ -69,6 +73,8 @@ class OptimizerRecipe(Strict):
 
 
 class LossRecipe(Strict):
+    """Weights of the parts of the loss."""
+
     dice: float = 1.0
     bce: float = 1.0
     iou: float = 0.5
@@ -121,7 +127,9 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
-        raise InputError(f"{path}: got {type(values).__name__}, wanted fields such as seed, data, model, stages")
+        raise InputError(
+            f"{path}: got {type(values).__name__}, wanted fields such as seed, data, model, stages"
+        )
     for text in overrides or []:
         _override(values, text)
     try:

@@ -41,7 +41,9 @@ def step_loss(
     return loss, figures
 
 
-def recall(model: SAMed2Model, features: Features, batch: Batch, rng: np.random.Generator) -> torch.Tensor | None:
+def recall(
+    model: SAMed2Model, features: Features, batch: Batch, rng: np.random.Generator
+) -> torch.Tensor | None:
     """Memory of 1 to 4 other rows of the batch, with their true masks, (N, k, M, h, w)."""
     rows = features.low.shape[0]
     count = min(int(rng.integers(0 if batch.prompt != "none" else 1, 5)), rows - 1)
@@ -67,7 +69,9 @@ def first_prompts(batch: Batch, rng: np.random.Generator) -> PromptTensors:
     rough = rough_mask(batch.target, rng)
     clicks = [click(rough[i, 0] > 0, batch.target[i, 0], rough.shape[-1]) for i in range(len(rough))]
     return PromptTensors(
-        points=torch.tensor([[c[:2]] for c in clicks]), labels=torch.tensor([[c[2]] for c in clicks]), masks=rough
+        points=torch.tensor([[c[:2]] for c in clicks]),
+        labels=torch.tensor([[c[2]] for c in clicks]),
+        masks=rough,
     )
 
 
@@ -85,7 +89,7 @@ def corrected_prompts(prompts: PromptTensors, logits: torch.Tensor, target: torc
     clicks = [click(logits[i, 0] > 0, target[i, 0], logits.shape[-1]) for i in range(len(logits))]
     points = torch.tensor([[c[:2]] for c in clicks])
     labels = torch.tensor([[c[2]] for c in clicks])
-    if prompts.points is not None:
+    if prompts.points is not None and prompts.labels is not None:
         points = torch.cat([prompts.points, points], dim=1)
         labels = torch.cat([prompts.labels, labels], dim=1)
     return PromptTensors(points, labels, prompts.boxes, logits.clamp(-32, 32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import inspect
 import json
 import time
 from collections.abc import Iterator
@@ -19,8 +20,8 @@ from samed2.data.folder import LoadedItem, read_items
 from samed2.data.samples import PROMPTS, Batch, BatchPlan, TaskIndex, draw_batch
 from samed2.errors import InputError
 from samed2.io.atomic import atomic_path
-from samed2.nn import PromptTensors, SAMed2Model
-from samed2.nn.builders import micro_config, nano_config
+from samed2.nn import PromptTensors, SAMed2Config, SAMed2Model
+from samed2.nn.builders import micro_config, nano_config, small_config
 from samed2.nn.init import init_from_scratch
 from samed2.train.losses import mask_iou
 from samed2.train.optim import MovingAverage, build_optimizers, learning_rate
@@ -31,7 +32,9 @@ CHECKPOINT = "checkpoint.pt"
 PRESETS = {"nano": nano_config, "micro": micro_config}
 
 
-def run(recipe_path: Path, overrides: list[str] | None = None, resume: bool = False, out: Path | None = None) -> Path:
+def run(
+    recipe_path: Path, overrides: list[str] | None = None, resume: bool = False, out: Path | None = None
+) -> Path:
     """Train by a recipe and save the averaged weights.
 
     Writes into the out folder: `recipe.json` (resolved), `log.jsonl`, `checkpoint.pt`, and at the end `model/`.
@@ -50,6 +53,8 @@ def run(recipe_path: Path, overrides: list[str] | None = None, resume: bool = Fa
 
 @dataclass
 class State:
+    """How far a run is, in steps and in seconds of stepping."""
+
     step: int = 0
     seconds: float = 0.0
 
@@ -70,7 +75,9 @@ class Trainer:
         data = recipe.data
         items = load_items(data.root, data.splits, self.console)
         self.index = TaskIndex(items, data.balance, data.weights)
-        self.val = TaskIndex(load_items(data.root, data.val_splits, self.console)) if data.val_splits else None
+        self.val = (
+            TaskIndex(load_items(data.root, data.val_splits, self.console)) if data.val_splits else None
+        )
 
     def train(self) -> Path:
         """Run all steps that are left; a checkpoint is written on the way and on Ctrl-C."""
@@ -101,7 +108,9 @@ class Trainer:
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
             loss, figures = step_loss(self.model, batch, recipe.loss, rng)
         if not torch.isfinite(loss):
-            raise InputError(f"step {state.step}: the loss is {float(loss)}; lower stages.lr or check the data")
+            raise InputError(
+                f"step {state.step}: the loss is {float(loss.detach())}; lower stages.lr or check the data"
+            )
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip)
         for optimizer in self.optimizers:
@@ -118,7 +127,13 @@ class Trainer:
         if step % recipe.log_every == 0:
             names = {name for row in figures for name in row}
             means = {n: float(np.mean([row[n] for row in figures if n in row])) for n in sorted(names)}
-            self.log({"step": step, "seconds": round(self.state.seconds, 1), **{n: round(v, 5) for n, v in means.items()}})
+            self.log(
+                {
+                    "step": step,
+                    "seconds": round(self.state.seconds, 1),
+                    **{n: round(v, 5) for n, v in means.items()},
+                }
+            )
             figures.clear()
         last = step == recipe.steps
         if self.val is not None and (step % recipe.validate_every == 0 or last):
@@ -139,6 +154,7 @@ class Trainer:
     @torch.inference_mode()
     def validate(self, limit: int = 6) -> dict[str, float]:
         """Dice of the averaged weights inside fixed views of `val`, one jittered box each, mean over tasks."""
+        assert self.val is not None
         current = {n: v.clone() for n, v in self.model.state_dict().items()}
         self.model.load_state_dict(self.average.values)
         self.model.eval()
@@ -247,6 +263,9 @@ def build_model(recipe: Recipe) -> SAMed2Model:
         return load(recipe.model.init)
     if recipe.model.preset is None:
         raise InputError("model: wanted a preset or init, got neither")
+    known = {*inspect.signature(small_config).parameters, *SAMed2Config.__dataclass_fields__} - {"settings"}
+    if unknown := sorted(set(recipe.model.settings) - known):
+        raise InputError(f"model.settings.{unknown[0]}: is unknown; wanted fields such as adapter_dim, image_size")
     try:
         config = PRESETS[recipe.model.preset](**recipe.model.settings)
     except (TypeError, ValueError) as error:
@@ -264,9 +283,13 @@ def load_items(root: Path, splits: list[str], console: Console) -> list[LoadedIt
     return [item.load() for item in track(items, label, console=console, disable=not console.is_terminal)]
 
 
-def validate_boxes(model: SAMed2Model, index: TaskIndex, size: int, limit: int, precision: str) -> dict[str, float]:
+def validate_boxes(
+    model: SAMed2Model, index: TaskIndex, size: int, limit: int, precision: str
+) -> dict[str, float]:
     """Mean Dice by task of one jittered box per part, inside fixed views, `limit` parts of each task."""
-    plan = BatchPlan(image_size=size, rows=limit, clips=0.0, prompts=(1, 0, 0, 0, 0), margin=(1.5, 1.5), augment=False)
+    plan = BatchPlan(
+        image_size=size, rows=limit, clips=0.0, prompts=(1, 0, 0, 0, 0), margin=(1.5, 1.5), augment=False
+    )
     scores = {}
     chance = index.chance
     for number, name in enumerate(index.names):

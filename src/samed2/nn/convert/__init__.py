@@ -34,7 +34,7 @@ def convert(source: str | Path, out: str | Path, kind: str = "auto") -> dict[str
         What was found and done, for people and as JSON.
 
     Raises:
-        InputError: the file cannot be read or is another kind; parameters are missing, left over or misshapen.
+        InputError: the file is unreadable or of another kind; parameters are missing, left over, misshapen.
     """
     official = read_checkpoint(source)
     released = any(".adapter." in name or UNUSED.fullmatch(name) for name in official)

@@ -1,0 +1,78 @@
+"""Recipes: defaults, overrides, and errors that name the field."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from samed2.errors import InputError
+from samed2.train.optim import learning_rate
+from samed2.train.recipe import load_recipe
+
+TEXT = """
+data: {root: data}
+stages:
+  - {steps: 10, image_size: 64, rows: 4, lr: 0.001, warmup: 5}
+  - {steps: 20, image_size: 96, rows: 4, lr: 0.001, lr_end: 0.0001}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(TEXT)
+    return path
+
+
+def test_the_shipped_recipe_is_valid():
+    shipped = load_recipe(Path(__file__).parents[2] / "recipes" / "nano.yaml")
+    assert shipped.data.splits == ["train"] and shipped.steps > 0
+
+
+def test_stages_follow_each_other(recipe):
+    loaded = load_recipe(recipe)
+    assert loaded.steps == 30
+    assert [loaded.stage_at(s)[0].image_size for s in (0, 9, 10, 29)] == [64, 64, 96, 96]
+    assert learning_rate(loaded, 0) == pytest.approx(0.0002)
+    assert learning_rate(loaded, 4) == learning_rate(loaded, 9) == pytest.approx(0.001)
+    rates = [learning_rate(loaded, s) for s in range(10, 30)]
+    assert rates == sorted(rates, reverse=True) and rates[-1] == pytest.approx(0.0001, rel=0.1)
+
+
+def test_overrides_reach_nested_fields(recipe):
+    loaded = load_recipe(recipe, ["stages.1.steps=7", "optimizer.name=muon", "seed=3", "loss.iou=1.5"])
+    assert (loaded.stages[1].steps, loaded.optimizer.name, loaded.seed, loaded.loss.iou) == (
+        7,
+        "muon",
+        3,
+        1.5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("stages.0.steps=0", "stages.0.steps"),
+        ("stages.0.image_size=50", "stages.0.image_size"),
+        ("stages.9.steps=1", "stages.9.steps"),
+        ("optimizer.name=sgd", "optimizer.name"),
+        ("learning=1", "learning"),
+        ("stages.0.prompts={'line': 1}", "stages.0.prompts"),
+        ("seed", "FIELD=VALUE"),
+    ],
+)
+def test_wrong_fields_are_named(recipe, change, words):
+    with pytest.raises(InputError, match=re.escape(words)):
+        load_recipe(recipe, [change])
+
+
+@pytest.mark.parametrize("text", ["", "a: [", "- 1\n- 2", "data: {root: x}\n"])
+def test_files_that_are_no_recipe(tmp_path, text):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"wrong\.yaml"):
+        load_recipe(path)
+    with pytest.raises(InputError, match=r"absent\.yaml"):
+        load_recipe(tmp_path / "absent.yaml")

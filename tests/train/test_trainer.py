@@ -1,0 +1,136 @@
+"""The trainer on a generated folder: it learns, resumes exactly, and says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tests.generated import make_folder
+
+from samed2.errors import InputError
+from samed2.nn.weights import load
+from samed2.train.recipe import load_recipe
+from samed2.train.trainer import CHECKPOINT, Trainer, run
+
+TEXT = """
+precision: fp32
+data: {{root: {root}, workers: 0, val_splits: [val]}}
+model: {{preset: micro, settings: {{image_size: 64}}}}
+stages:
+  - {{steps: 4, image_size: 64, rows: 3, lr: 0.001, warmup: 2, clips: 0.5, memory: 0.3}}
+  - {{steps: 2, image_size: 96, rows: 2, lr: 0.001, lr_end: 0.0001}}
+log_every: 1
+checkpoint_every: 3
+validate_every: 6
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    root = make_folder(tmp_path_factory.mktemp("train-data"), items=2)
+    path = root / "recipe.yaml"
+    path.write_text(TEXT.format(root=root))
+    return path
+
+
+def rows(out: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("run")
+    run(recipe, out=out)
+    return out
+
+
+def test_a_run_leaves_model_log_and_recipe(finished):
+    assert {p.name for p in finished.iterdir()} == {"model", "log.jsonl", "recipe.json", CHECKPOINT}
+    assert [row["step"] for row in rows(finished)] == [1, 2, 3, 4, 5, 6, 6]
+    assert 0 <= rows(finished)[-1]["val_dice"] <= 1
+    model = load(finished / "model")
+    assert model.config.image_size == 64 and next(model.parameters()).dtype == torch.float32
+
+
+def test_a_stopped_run_goes_on_exactly(recipe, finished, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+
+    class Killed(Exception):
+        pass
+
+    step = Trainer._step
+
+    def killed(self, batch):
+        if self.state.step == 4:
+            raise Killed  # after the checkpoint of step 3
+        return step(self, batch)
+
+    monkeypatch.setattr(Trainer, "_step", killed)
+    with pytest.raises(Killed):
+        run(recipe, out=out)
+    monkeypatch.setattr(Trainer, "_step", step)
+    run(recipe, out=out, resume=True)
+    whole, resumed = rows(finished), rows(out)
+    assert resumed[4:] == whole[3:]  # step 4 was logged twice, before and after
+    for name, value in load(finished / "model").state_dict().items():
+        assert torch.equal(value, load(out / "model").state_dict()[name]), name
+
+
+def test_the_loss_falls(recipe, tmp_path):
+    trainer = Trainer(
+        load_recipe(recipe, ["stages.0.steps=60", "stages.0.clips=0", "stages.0.memory=0", f"out={tmp_path}"])
+    )
+    losses = [trainer._step(batch)["loss"] for batch, _ in zip(trainer._batches(0), range(12), strict=False)]
+    fixed = next(iter(trainer._batches(0)))
+    for _ in range(25):
+        losses.append(trainer._step(fixed)["loss"])
+    assert losses[-1] < 0.8 * losses[12]
+
+
+def test_every_optimizer_moves_the_weights(recipe, tmp_path):
+    for name in ("adamw", "muon"):
+        trainer = Trainer(load_recipe(recipe, [f"optimizer.name={name}", f"out={tmp_path / name}"]))
+        before = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
+        trainer._step(next(iter(trainer._batches(0))))
+        moved = [n for n, p in trainer.model.named_parameters() if not torch.equal(p, before[n])]
+        assert any("attn.qkv.weight" in n for n in moved) and any("mask_decoder" in n for n in moved)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(recipe, finished):
+    with pytest.raises(InputError, match="--resume"):
+        run(recipe, out=finished)
+
+
+def test_a_broken_checkpoint_is_named(recipe, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    path = tmp_path / "run" / CHECKPOINT
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match=CHECKPOINT):
+        run(recipe, out=tmp_path / "run", resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(recipe, tmp_path):
+    trainer = Trainer(load_recipe(recipe, [f"out={tmp_path}"]))
+    with torch.no_grad():
+        trainer.model.mask_decoder.iou_token.weight.fill_(float("nan"))
+    with pytest.raises(InputError, match="step 0: the loss is nan"):
+        trainer.train()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("data.root=nowhere", "nowhere"),
+        ("data.splits=['tests']", "tests"),
+        ("model.settings={'colour': 1}", "colour"),
+        ("model.init=no/such/model", "no/such/model"),
+        ("out=/proc/nothing", "/proc/nothing"),
+    ],
+)
+def test_what_cannot_be_trained_is_named(recipe, tmp_path, change, words):
+    with pytest.raises(InputError, match=words):
+        Trainer(load_recipe(recipe, [f"out={tmp_path}", change]))
