@@ -49,7 +49,7 @@ def main() -> None:
     predictor = Predictor.from_pretrained(options.model)
     summary: dict[str, object] = {"model": options.model, "jitter": options.jitter, "seed": options.seed}
     for split in options.split:
-        items = _limited(read_items(options.data, [split]), options.limit)
+        items = limited(read_items(options.data, [split]), options.limit)
         start = time.perf_counter()
         scores = evaluate(predictor, items, options.jitter, options.seed, settings)
         summary[split] = report(split, scores, time.perf_counter() - start)
@@ -131,7 +131,7 @@ def report(split: str, scores: dict[str, list[tuple[float, float]]], seconds: fl
     }
 
 
-def _limited(items: list[Item], limit: int) -> list[Item]:
+def limited(items: list[Item], limit: int) -> list[Item]:
     count: dict[str, int] = defaultdict(int)
     kept = []
     for item in items:

@@ -88,9 +88,7 @@ def test_all_three_proposals_on_request_best_first(predictor, scan):
         Prompts().add_point(1, 0, 30, 40),
         Prompts().add_point(1, 0, 30, 40).add_point(1, 0, 5, 5, False),
         Prompts().add_mask(1, 0, np.pad(np.ones((20, 30), bool), ((10, 60), (40, 50)))),
-        Prompts()
-        .add_mask(1, 0, np.pad(np.ones((20, 30), bool), ((10, 60), (40, 50))))
-        .add_point(1, 0, 15, 45),
+        Prompts().add_mask(1, 0, np.pad(np.ones((20, 30), bool), ((10, 60), (40, 50)))).add_point(1, 0, 15, 45),
         Prompts().add_box(1, 0, 0, 0, 90, 120),
         Prompts().add_box(1, 0, 3, 3, 4, 4),
     ],
@@ -125,10 +123,18 @@ def test_neighbouring_frames_reach_the_adapters(volume):
             if name.endswith("adapter.up.weight"):
                 value.normal_(0, 0.3, generator=torch.Generator().manual_seed(1))
     prompts = Prompts().add_box(1, 2, 10, 10, 40, 40)
-    alone, clip = (
-        Predictor(model, "cpu").predict(volume, prompts, 2, neighbours=n)[0].logits for n in (1, 3)
-    )
+    alone, clip = (Predictor(model, "cpu").predict(volume, prompts, 2, neighbours=n)[0].logits for n in (1, 3))
     assert np.abs(alone - clip).max() > 1e-4
+
+
+def test_with_mirror_the_mirrored_image_gives_the_mirrored_mask(predictor):
+    pixels = np.random.default_rng(2).integers(0, 255, (64, 64), dtype=np.uint8)
+    scan, turned = (Scan.from_array(np.ascontiguousarray(p), kind="image") for p in (pixels, pixels[:, ::-1]))
+    logits, other = (
+        predictor.predict(s, Prompts().add_box(1, 0, 4, 10, 50, 54), mirror=True, zoom=False)[0].logits
+        for s in (scan, turned)
+    )
+    np.testing.assert_allclose(logits, other[:, ::-1], atol=1e-4)
 
 
 def test_overlaps_go_to_the_larger_logit(predictor, scan):

@@ -52,9 +52,7 @@ def test_shrinking_averages_instead_of_picking():
     torch.testing.assert_close(seen, torch.full_like(seen, 0.5), atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "box", [(10, 20, 60, 50), (0, 0, 30, 20), (90, 100, 120, 160), (3.5, 8.25, 99.5, 77)]
-)
+@pytest.mark.parametrize("box", [(10, 20, 60, 50), (0, 0, 30, 20), (90, 100, 120, 160), (3.5, 8.25, 99.5, 77)])
 def test_a_disc_comes_back_where_it_was(box):
     height, width = 120, 160
     y, x = np.mgrid[:height, :width] + 0.5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from samed2.predict.predictor import ObjectPrediction, Predictor, Settings
+from samed2.predict.predictor import Predictor
+from samed2.predict.results import ObjectPrediction
+from samed2.predict.settings import Settings
 
 __all__ = ["ObjectPrediction", "Predictor", "Settings"]

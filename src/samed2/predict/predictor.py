@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,65 +19,13 @@ from samed2.memory import SelectiveMemory
 from samed2.nn import Features, SAMed2Model
 from samed2.nn.weights import fingerprint, load
 from samed2.predict.device import autocast, resolve_device, resolve_precision
-from samed2.predict.postprocess import clean
+from samed2.predict.results import Answer, ObjectPrediction, label_map, unite
 from samed2.predict.rows import Row, plan_rows, refined, to_tensors
+from samed2.predict.settings import Settings, settings_from
 from samed2.predict.zoom import View, paste, sample
 from samed2.prompts import Prompts
 
-if TYPE_CHECKING:
-    from samed2.nn import Decoded
-
 CACHED_VIEWS = 64
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to predict.
-
-    Attributes:
-        multimask: choose among the three multimask proposals by predicted IoU, and return all three.
-            A single click always chooses among them.
-        zoom: look at a square around the prompt, `margin` times as wide as the box, instead of the whole frame.
-        fill_holes, min_area: clean-up in pixels, see `clean`; 0 leaves the mask alone.
-        memory: use the predictor's memory, when it has one.
-        memories: how many entries to read for each view.
-        neighbours: frames of a clip around each frame of a volume or video, for the temporal adapters.
-    """
-
-    multimask: bool = False
-    zoom: bool = True
-    margin: float = 1.4
-    fill_holes: int = 0
-    min_area: int = 0
-    memory: bool = True
-    memories: int = 4
-    neighbours: int = 3
-
-    def __post_init__(self) -> None:
-        wanted = {"margin": 1.0, "fill_holes": 0, "min_area": 0, "memories": 0, "neighbours": 1}
-        for name, least in wanted.items():
-            if not getattr(self, name) >= least:
-                raise InputError(f"{name}: got {getattr(self, name)}, wanted at least {least}")
-
-
-@dataclass
-class ObjectPrediction:
-    """One object on one frame.
-
-    Attributes:
-        mask: (H, W) bool, `logits > 0` after clean-up.
-        logits: (H, W) float32 on the frame's grid; the largest over the object's parts.
-        confidence: predicted IoU in [0, 1], the mean over parts weighted by area.
-        object_score: logit that the object is on the frame at all.
-        candidates: with `multimask`, (mask, confidence) of the three proposals, best first.
-    """
-
-    id: int
-    mask: NDArray[np.bool_]
-    logits: NDArray[np.float32]
-    confidence: float
-    object_score: float
-    candidates: list[tuple[NDArray[np.bool_], float]] = field(default_factory=list)
 
 
 class Predictor:
@@ -108,9 +56,7 @@ class Predictor:
         self.name = name or type(model).__name__
         self.fingerprint = fingerprint(model)
         self.size = int(model.config.image_size)
-        self.memory = (
-            memory if isinstance(memory, SelectiveMemory | None) else self._load_memory(Path(memory))
-        )
+        self.memory = memory if isinstance(memory, SelectiveMemory | None) else self._load_memory(Path(memory))
         self._cache: OrderedDict[tuple[Any, ...], tuple[Scan, Features]] = OrderedDict()
         config = model.config
         self._mean = torch.tensor(config.pixel_mean)[:, None, None]
@@ -154,16 +100,14 @@ class Predictor:
         """
         start = time.perf_counter()
         scan = scan if isinstance(scan, Scan) else read(scan)
-        chosen = _settings(settings)
+        chosen = settings_from(settings)
         prompts = prompts.validate(scan)
         resolved = resolve_window(scan, window)
         objects = {i: SegmentedObject(i, entry.name) for i, entry in prompts.objects.items()}
-        labels = np.zeros(
-            (scan.num_frames, scan.height, scan.width), np.uint16 if max(objects) > 255 else np.uint8
-        )
+        labels = np.zeros((scan.num_frames, scan.height, scan.width), np.uint16 if max(objects) > 255 else np.uint8)
         for frame in prompts.frames():
             found = self._predict(scan, prompts, frame, resolved, chosen)
-            labels[frame] = _label_map(found, labels.dtype)
+            labels[frame] = label_map(found, labels.dtype)
             for entry in found:
                 objects[entry.id].confidence[frame] = round(entry.confidence, 4)
                 objects[entry.id].present[frame] = entry.object_score > 0
@@ -191,7 +135,7 @@ class Predictor:
             InputError: as `segment`.
         """
         prompts = prompts.validate(scan)
-        return self._predict(scan, prompts, frame, resolve_window(scan, window), _settings(settings))
+        return self._predict(scan, prompts, frame, resolve_window(scan, window), settings_from(settings))
 
     @torch.inference_mode()
     def remember(
@@ -243,59 +187,57 @@ class Predictor:
         again = [
             (i, better)
             for i, row in enumerate(rows)
-            if row.refine
-            and (better := refined(row, answers[i].logits[0], self.size, settings.margin)) is not None
+            if row.refine and (better := refined(row, answers[i].logits[0], self.size, settings.margin)) is not None
         ]
         if again:
             for (i, _), answer in zip(
                 again, self._ask(scan, frame, [r for _, r in again], window, settings), strict=True
             ):
                 answers[i] = answer
-        grouped: dict[int, list[_Answer]] = {}
+        grouped: dict[int, list[Answer]] = {}
         for row, answer in zip(rows, answers, strict=True):
             grouped.setdefault(row.object_id, []).append(answer)
-        return [_united(object_id, parts, settings) for object_id, parts in grouped.items()]
+        return [unite(object_id, parts, settings) for object_id, parts in grouped.items()]
 
-    def _ask(
-        self, scan: Scan, frame: int, rows: list[Row], window: Window, settings: Settings
-    ) -> list[_Answer]:
+    def _ask(self, scan: Scan, frame: int, rows: list[Row], window: Window, settings: Settings) -> list[Answer]:
         """The answers to rows of one frame; all rows of one structure go through the decoder together."""
-        answers: dict[int, _Answer] = {}
+        answers: dict[int, Answer] = {}
         groups: dict[tuple[int, bool, bool], list[int]] = {}
         for index, row in enumerate(rows):
             groups.setdefault(row.structure, []).append(index)
         for structure, members in groups.items():
             chosen = [rows[i] for i in members]
-            features = self._features(scan, frame, [r.view for r in chosen], window, settings.neighbours)
             click = structure[0] == 1 and not structure[1] and not structure[2]
-            decoded = self._decode(features, chosen, scan.modality, settings, settings.multimask or click)
+            multimask = settings.multimask or click
+            logits, iou, score = self._decode(scan, frame, chosen, window, settings, multimask)
+            if settings.mirror:
+                turned = [replace(row, view=replace(row.view, flip_x=True)) for row in chosen]
+                other, other_iou, other_score = self._decode(scan, frame, turned, window, settings, multimask)
+                logits, iou = (logits + other.flip(-1)) / 2, (iou + other_iou) / 2
+                score = (score + other_score) / 2
             for place, index in enumerate(members):
-                view = rows[index].view
-                order = decoded.iou[place].float().argsort(descending=True, stable=True).cpu()
-                logits = paste(decoded.logits[place].float().cpu()[order], view, scan.height, scan.width)
-                answers[index] = _Answer(
-                    logits.numpy(),
-                    decoded.iou[place].float().cpu()[order].tolist(),
-                    float(decoded.object_score[place]),
-                )
+                order = iou[place].argsort(descending=True, stable=True)
+                pasted = paste(logits[place][order], rows[index].view, scan.height, scan.width)
+                answers[index] = Answer(pasted.numpy(), iou[place][order].tolist(), float(score[place]))
         return [answers[i] for i in range(len(rows))]
 
     def _decode(
-        self, features: Features, rows: list[Row], modality: str, settings: Settings, multimask: bool
-    ) -> Decoded:
+        self, scan: Scan, frame: int, rows: list[Row], window: Window, settings: Settings, multimask: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits (N, M, S/4, S/4), predicted IoU (N, M) and object scores (N,) of rows of one structure, on the CPU."""
+        features = self._features(scan, frame, [row.view for row in rows], window, settings.neighbours)
         recalled = None
         if self.memory is not None and settings.memory and len(self.memory) and settings.memories:
             known = {entry.modality for entry in self.memory.entries}
             recalled = self.memory.retrieve(
-                features.low.float(), settings.memories, modality=modality if modality in known else None
+                features.low.float(), settings.memories, modality=scan.modality if scan.modality in known else None
             ).features
         with autocast(self.device, self.dtype):
             conditioned = features._replace(low=self.model.condition(features.low, recalled))
-            return self.model.decode(conditioned, to_tensors(rows), multimask)
+            decoded = self.model.decode(conditioned, to_tensors(rows), multimask)
+        return decoded.logits.float().cpu(), decoded.iou.float().cpu(), decoded.object_score.float().cpu()
 
-    def _features(
-        self, scan: Scan, frame: int, views: list[View], window: Window, neighbours: int
-    ) -> Features:
+    def _features(self, scan: Scan, frame: int, views: list[View], window: Window, neighbours: int) -> Features:
         """Features of one frame through several views, one row each, from the cache where possible."""
         frames = self._clip(scan, frame, neighbours)
         keys = [(id(scan), tuple(frames), window, view) for view in views]
@@ -331,9 +273,7 @@ class Predictor:
     def _load_memory(self, path: Path) -> SelectiveMemory:
         return SelectiveMemory.load(path, fingerprint=self.fingerprint)
 
-    def _provenance(
-        self, prompts: Prompts, window: Window, settings: Settings, seconds: float
-    ) -> dict[str, Any]:
+    def _provenance(self, prompts: Prompts, window: Window, settings: Settings, seconds: float) -> dict[str, Any]:
         from samed2 import __version__
 
         return {
@@ -348,55 +288,6 @@ class Predictor:
             "memory_entries": len(self.memory) if self.memory is not None and settings.memory else 0,
             "seconds": round(seconds, 4),
         }
-
-
-@dataclass
-class _Answer:
-    """Logits (M, H, W) on the frame, best first, their predicted IoU, and the object score."""
-
-    logits: NDArray[np.float32]
-    iou: list[float]
-    object_score: float
-
-
-def _settings(values: dict[str, Any]) -> Settings:
-    unknown = sorted(set(values) - set(Settings.__dataclass_fields__))
-    if unknown:
-        raise InputError(
-            f"setting {unknown[0]!r} is unknown; there are {', '.join(Settings.__dataclass_fields__)}"
-        )
-    return replace(Settings(), **values)
-
-
-def _united(object_id: int, parts: list[_Answer], settings: Settings) -> ObjectPrediction:
-    """The parts of one object as one prediction."""
-
-    def combine(level: int) -> tuple[NDArray[np.float32], float]:
-        logits = np.max([part.logits[level] for part in parts], axis=0)
-        areas = np.array([np.count_nonzero(part.logits[level] > 0) + 1.0 for part in parts])
-        return logits, float(np.dot(areas, [part.iou[level] for part in parts]) / areas.sum())
-
-    logits, confidence = combine(0)
-    mask = clean(logits > 0, settings.fill_holes, settings.min_area)
-    candidates = []
-    if settings.multimask:
-        for level in range(min(len(part.logits) for part in parts)):
-            proposal, sure = combine(level)
-            candidates.append((clean(proposal > 0, settings.fill_holes, settings.min_area), sure))
-    return ObjectPrediction(
-        object_id, mask, logits, confidence, max(p.object_score for p in parts), candidates
-    )
-
-
-def _label_map(found: list[ObjectPrediction], dtype: np.dtype) -> NDArray[Any]:
-    """(H, W) label map; a pixel of several masks goes to the largest logit."""
-    labels = np.zeros(found[0].mask.shape, dtype)
-    best = np.full(labels.shape, -np.inf, np.float32)
-    for entry in sorted(found, key=lambda e: e.id):
-        wins = entry.mask & (entry.logits > best)
-        labels[wins] = entry.id
-        best[wins] = entry.logits[wins]
-    return labels
 
 
 def _as_tensor(frame: NDArray[np.float32]) -> torch.Tensor:

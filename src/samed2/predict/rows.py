@@ -46,9 +46,7 @@ class Row:
         return len(self.points), self.box is not None, self.mask is not None
 
 
-def snapped_view(
-    box: FrameBox, margin: float, size: int, height: int, width: int, fit: tuple[float, float]
-) -> View:
+def snapped_view(box: FrameBox, margin: float, size: int, height: int, width: int, fit: tuple[float, float]) -> View:
     """A view around a box on a coarse grid of sizes and places, so that nearby boxes share one.
 
     The view is between `margin` and about 1.3 `margin` times as wide as the box, `fit` limits it: never
@@ -89,10 +87,7 @@ def plan_rows(
     owned: list[list[tuple[float, float, bool]]] = [[] for _ in boxes]
     for point in points:
         owned[int(np.argmin([_distance(point, box) for box in boxes]))].append(point)
-    return [
-        Row(object_id, view_of(_around(box, own)), own, box, mask)
-        for box, own in zip(boxes, owned, strict=True)
-    ]
+    return [Row(object_id, view_of(_around(box, own)), own, box, mask) for box, own in zip(boxes, owned, strict=True)]
 
 
 def refined(row: Row, logits: NDArray[np.float32], size: int, margin: float) -> Row | None:
@@ -107,9 +102,7 @@ def refined(row: Row, logits: NDArray[np.float32], size: int, margin: float) -> 
     if count == 0:
         return None
     height, width = logits.shape
-    inside = [
-        found[min(int(y), height - 1), min(int(x), width - 1)] for y, x, positive in row.points if positive
-    ]
+    inside = [found[min(int(y), height - 1), min(int(x), width - 1)] for y, x, positive in row.points if positive]
     wanted = {int(v) for v in inside if v} or {1 + int(np.argmax(np.bincount(found.ravel())[1:]))}
     part = np.isin(found, list(wanted))
     ys, xs = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
@@ -128,10 +121,9 @@ def to_tensors(rows: list[Row]) -> PromptTensors:
         points = torch.tensor(np.stack(places), dtype=torch.float32)
         labels = torch.tensor([[int(positive) for _, _, positive in r.points] for r in rows])
     if rows[0].box is not None:
-        corners = [
-            r.view.to_model(np.array([[r.box[1], r.box[0]], [r.box[3], r.box[2]]])) for r in rows if r.box
-        ]
-        boxes = torch.tensor(np.stack(corners).reshape(len(rows), 4), dtype=torch.float32)
+        corners = [r.view.to_model(np.array([[r.box[1], r.box[0]], [r.box[3], r.box[2]]])) for r in rows if r.box]
+        corners = [np.concatenate([c.min(axis=0), c.max(axis=0)]) for c in corners]  # a mirrored view swaps them
+        boxes = torch.tensor(np.stack(corners), dtype=torch.float32)
     if rows[0].mask is not None:
         masks = torch.stack([_seen(r.mask, r.view) for r in rows if r.mask is not None])
     return PromptTensors(points, labels, boxes, masks)

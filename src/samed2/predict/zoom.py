@@ -37,11 +37,7 @@ class View:
         """(2, 3) affine from model coordinates (u, v, 1) to frame coordinates (x, y)."""
         scale = self.side / self.size
         cos, sin = math.cos(self.angle), math.sin(self.angle)
-        turn = (
-            np.array([[cos, -sin], [sin, cos]])
-            @ np.diag([-1.0 if self.flip_x else 1.0, self.stretch])
-            * scale
-        )
+        turn = np.array([[cos, -sin], [sin, cos]]) @ np.diag([-1.0 if self.flip_x else 1.0, self.stretch]) * scale
         half = np.full(2, self.size / 2)
         return np.concatenate([turn, (np.array([self.cx, self.cy]) - turn @ half)[:, None]], axis=1)
 
@@ -54,10 +50,7 @@ class View:
         """Whether a frame box (y0, x0, y1, x1) lies inside the view, `slack` (share of the side) from its rim."""
         reach = self.side * (0.5 - slack)
         y0, x0, y1, x1 = box
-        return (
-            min(y0 - (self.cy - reach), x0 - (self.cx - reach), self.cy + reach - y1, self.cx + reach - x1)
-            >= -1e-6
-        )
+        return min(y0 - (self.cy - reach), x0 - (self.cx - reach), self.cy + reach - y1, self.cx + reach - x1) >= -1e-6
 
 
 def whole_view(height: int, width: int, size: int) -> View:
@@ -65,9 +58,7 @@ def whole_view(height: int, width: int, size: int) -> View:
     return View(height / 2, width / 2, float(max(height, width)), size)
 
 
-def box_view(
-    box: tuple[float, float, float, float], margin: float, size: int, min_side: float = 16.0
-) -> View:
+def box_view(box: tuple[float, float, float, float], margin: float, size: int, min_side: float = 16.0) -> View:
     """A square around a frame box (y0, x0, y1, x1), `margin` times as wide as the box's longer side."""
     y0, x0, y1, x1 = box
     side = max(margin * max(y1 - y0, x1 - x0), min_side)

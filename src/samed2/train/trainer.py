@@ -20,7 +20,7 @@ from samed2.data.folder import LoadedItem, read_items
 from samed2.data.samples import PROMPTS, Batch, BatchPlan, TaskIndex, draw_batch
 from samed2.errors import InputError
 from samed2.io.atomic import atomic_path
-from samed2.nn import PromptTensors, SAMed2Config, SAMed2Model
+from samed2.nn import PromptTensors, SAMed2Config, SAMed2Model, weights
 from samed2.nn.builders import micro_config, nano_config, small_config
 from samed2.nn.init import init_from_scratch
 from samed2.train.losses import mask_iou
@@ -196,12 +196,8 @@ class Trainer:
 
     def save_model(self) -> Path:
         """The averaged weights as fp16 safetensors with their configuration."""
-        folder = self.recipe.out / "model"
         self.model.load_state_dict(self.average.values)
-        half = SAMed2Model(self.model.config).half()
-        half.load_state_dict(self.model.state_dict())
-        half.save_pretrained(folder)
-        return folder
+        return weights.save(self.model, self.recipe.out / "model", torch.float16)
 
     def _prepare_folder(self, resume: bool) -> None:
         out = self.recipe.out
@@ -258,9 +254,7 @@ def keep_freed_memory() -> None:
 def build_model(recipe: Recipe) -> SAMed2Model:
     """The model a recipe starts from."""
     if recipe.model.init is not None:
-        from samed2.nn.weights import load
-
-        return load(recipe.model.init)
+        return weights.load(recipe.model.init)
     if recipe.model.preset is None:
         raise InputError("model: wanted a preset or init, got neither")
     known = {*inspect.signature(small_config).parameters, *SAMed2Config.__dataclass_fields__} - {"settings"}

@@ -1,0 +1,69 @@
+"""The best Dice that perfect logits could reach at several input sizes, seen through the predictor's views.
+
+    python benchmarks/resolution.py --data DIR --split val
+
+Boxes as in benchmarks/boxes.py, without jitter. Each component is averaged to a quarter of the input size, as the
+decoder's logits are, cut at a half and pasted back on the image's grid.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from torch.nn import functional as F
+
+from boxes import dice, limited, slices
+from samed2.data.folder import read_items
+from samed2.predict.rows import snapped_view
+from samed2.predict.zoom import paste, sample
+from samed2.prompts.simulate import components, tight_box
+
+SIZES = (64, 128, 192, 256)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--limit", type=int, default=6, help="items per data set (0: all)")
+    parser.add_argument("--margin", type=float, default=1.4)
+    options = parser.parse_args()
+    scores: dict[str, list[list[float]]] = defaultdict(list)
+    for item in limited(read_items(options.data, [options.split]), options.limit):
+        loaded = item.load()
+        for name, mask in loaded.masks.items():
+            truth = mask[slices(mask)[0]]
+            if components(truth):
+                found = [dice(through(truth, size, options.margin), truth) for size in SIZES]
+                scores[f"{item.dataset}/{name}"].append(found)
+    table = Table("task", *(f"{size} px" for size in SIZES))
+    means = {task: np.mean(values, axis=0) for task, values in scores.items()}
+    for task, values in sorted(means.items()):
+        table.add_row(task, *(f"{v:.3f}" for v in values))
+    Console(file=sys.stdout, width=100).print(table)
+    rest = np.mean([v for task, v in means.items() if "vessel" not in task], axis=0)
+    print(json.dumps({f"macro_dice_{size}": round(float(v), 4) for size, v in zip(SIZES, rest, strict=True)}))
+
+
+def through(truth: NDArray[np.bool_], size: int, margin: float) -> NDArray[np.bool_]:
+    """(H, W) mask -> the mask that perfect logits at this input size give."""
+    height, width = truth.shape
+    found = np.zeros_like(truth)
+    for part in components(truth):
+        view = snapped_view(tight_box(part), margin, size, height, width, (16.0, 1.5))
+        seen = sample(torch.from_numpy(part.astype(np.float32))[None], view)
+        found |= paste(F.avg_pool2d(seen[None], 4)[0] - 0.5, view, height, width)[0].numpy() > 0
+    return found
+
+
+if __name__ == "__main__":
+    main()

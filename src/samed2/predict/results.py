@@ -1,0 +1,70 @@
+"""From the decoder's answers to predictions of whole objects and a label map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samed2.predict.postprocess import clean
+from samed2.predict.settings import Settings
+
+
+@dataclass
+class ObjectPrediction:
+    """One object on one frame.
+
+    Attributes:
+        mask: (H, W) bool, `logits > 0` after clean-up.
+        logits: (H, W) float32 on the frame's grid; the largest over the object's parts.
+        confidence: predicted IoU in [0, 1], the mean over parts weighted by area.
+        object_score: logit that the object is on the frame at all.
+        candidates: with `multimask`, (mask, confidence) of the three proposals, best first.
+    """
+
+    id: int
+    mask: NDArray[np.bool_]
+    logits: NDArray[np.float32]
+    confidence: float
+    object_score: float
+    candidates: list[tuple[NDArray[np.bool_], float]] = field(default_factory=list)
+
+
+@dataclass
+class Answer:
+    """Logits (M, H, W) on the frame, best first, their predicted IoU, and the object score."""
+
+    logits: NDArray[np.float32]
+    iou: list[float]
+    object_score: float
+
+
+def unite(object_id: int, parts: list[Answer], settings: Settings) -> ObjectPrediction:
+    """The parts of one object as one prediction."""
+
+    def combine(level: int) -> tuple[NDArray[np.float32], float]:
+        logits = np.max([part.logits[level] for part in parts], axis=0)
+        areas = np.array([np.count_nonzero(part.logits[level] > 0) + 1.0 for part in parts])
+        return logits, float(np.dot(areas, [part.iou[level] for part in parts]) / areas.sum())
+
+    logits, confidence = combine(0)
+    mask = clean(logits > 0, settings.fill_holes, settings.min_area)
+    candidates = []
+    if settings.multimask:
+        for level in range(min(len(part.logits) for part in parts)):
+            proposal, sure = combine(level)
+            candidates.append((clean(proposal > 0, settings.fill_holes, settings.min_area), sure))
+    return ObjectPrediction(object_id, mask, logits, confidence, max(p.object_score for p in parts), candidates)
+
+
+def label_map(found: list[ObjectPrediction], dtype: np.dtype) -> NDArray[Any]:
+    """(H, W) label map; a pixel of several masks goes to the largest logit."""
+    labels = np.zeros(found[0].mask.shape, dtype)
+    best = np.full(labels.shape, -np.inf, np.float32)
+    for entry in sorted(found, key=lambda e: e.id):
+        wins = entry.mask & (entry.logits > best)
+        labels[wins] = entry.id
+        best[wins] = entry.logits[wins]
+    return labels

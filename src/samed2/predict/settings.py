@@ -1,0 +1,48 @@
+"""How to predict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from samed2.errors import InputError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a call to the predictor may choose.
+
+    Attributes:
+        multimask: choose among the three multimask proposals by predicted IoU, and return all three.
+            A single click always chooses among them.
+        zoom: look at a square around the prompt, `margin` times as wide as the box, instead of the whole frame.
+        fill_holes, min_area: clean-up in pixels, see `clean`; 0 leaves the mask alone.
+        memory: use the predictor's memory, when it has one.
+        memories: how many entries to read for each view.
+        neighbours: frames of a clip around each frame of a volume or video, for the temporal adapters.
+        mirror: also look at the mirror image and take the mean; twice the time for a little accuracy.
+    """
+
+    multimask: bool = False
+    zoom: bool = True
+    margin: float = 1.4
+    fill_holes: int = 0
+    min_area: int = 0
+    memory: bool = True
+    memories: int = 4
+    neighbours: int = 3
+    mirror: bool = False
+
+    def __post_init__(self) -> None:
+        wanted = {"margin": 1.0, "fill_holes": 0, "min_area": 0, "memories": 0, "neighbours": 1}
+        for name, least in wanted.items():
+            if not getattr(self, name) >= least:
+                raise InputError(f"{name}: got {getattr(self, name)}, wanted at least {least}")
+
+
+def settings_from(values: dict[str, Any]) -> Settings:
+    """The defaults with some fields replaced; an unknown name is an `InputError`."""
+    unknown = sorted(set(values) - set(Settings.__dataclass_fields__))
+    if unknown:
+        raise InputError(f"setting {unknown[0]!r} is unknown; there are {', '.join(Settings.__dataclass_fields__)}")
+    return replace(Settings(), **values)
