@@ -53,9 +53,7 @@ def count(size: str, version: str = "2.1") -> dict[str, int]:
     sizes = {name: value.numel() for name, value in model.named_parameters()}
     adapters = sum(n for name, n in sizes.items() if ".adapter." in name)
     plain = {name: n for name, n in sizes.items() if ".adapter." not in name}
-    found = {
-        part: sum(n for name, n in plain.items() if name.startswith(start)) for part, start in PARTS.items()
-    }
+    found = {part: sum(n for name, n in plain.items() if name.startswith(start)) for part, start in PARTS.items()}
     return {**found, "adapters": adapters, "total": sum(plain.values())}
 
 
@@ -67,9 +65,7 @@ def main() -> None:
         table.add_row(part, *cells)
     totals = ((f"{found[s]['total'] / 1e6:.2f} M", f"{TOTAL_MILLIONS[s]:.2f} M") for s in SAM2_SIZES)
     table.add_row("total", *(cell for pair in totals for cell in pair))
-    table.add_row(
-        "adapters (not in total)", *(c for s in SAM2_SIZES for c in (f"{found[s]['adapters']:,}", ""))
-    )
+    table.add_row("adapters (not in total)", *(c for s in SAM2_SIZES for c in (f"{found[s]['adapters']:,}", "")))
     Console(width=160).print(table)
     equal = all(found[size][part] == n for size, parts in WANTED.items() for part, n in parts.items())
     print(json.dumps({"equal": equal, "parameters": found}))

@@ -110,9 +110,7 @@ HOSTILE = {
     "numpy scalar": np.float64(1.0),
     "object": State(),
     "set": {1, 2},
-    "storage from code": Call(
-        torch.storage._load_from_bytes, pickle.dumps(Call(__import__("os").mkdir, "ran"))
-    ),
+    "storage from code": Call(torch.storage._load_from_bytes, pickle.dumps(Call(__import__("os").mkdir, "ran"))),
     "tensor from text": Call(torch._utils._rebuild_tensor_v2, "storage", 0, (1,), (1,), False, OrderedDict()),
     "far view": Call(
         torch._utils._rebuild_tensor_v2, torch.zeros(4)._typed_storage(), 2, (9,), (1,), False, OrderedDict()

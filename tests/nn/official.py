@@ -84,9 +84,7 @@ def _trunk(width: int, blocks: Sequence[int], background: Sequence[int], window:
             block = f"{trunk}.blocks.{index}"
             out |= _layer(f"{block}.norm1", before) | _layer(f"{block}.norm2", dim)
             out |= _layer(f"{block}.attn.qkv", 3 * dim, before) | _layer(f"{block}.attn.proj", dim, dim)
-            out |= _layer(f"{block}.mlp.layers.0", 4 * dim, dim) | _layer(
-                f"{block}.mlp.layers.1", dim, 4 * dim
-            )
+            out |= _layer(f"{block}.mlp.layers.0", 4 * dim, dim) | _layer(f"{block}.mlp.layers.1", dim, 4 * dim)
             if before != dim:
                 out |= _layer(f"{block}.proj", dim, before)
             if adapter:

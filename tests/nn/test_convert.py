@@ -51,9 +51,7 @@ def test_every_published_size_is_told_by_its_keys_and_fits(size: str, version: s
 
 
 def test_two_names_never_become_one() -> None:
-    names = [
-        n for n in official("small", "2.1", 32) if not UNUSED.fullmatch(n) and "point_embeddings" not in n
-    ]
+    names = [n for n in official("small", "2.1", 32) if not UNUSED.fullmatch(n) and "point_embeddings" not in n]
     assert len({new_name(n) for n in names}) == len(names)
 
 

@@ -48,9 +48,7 @@ def micro() -> SAMed2Config:
 
 
 def test_the_table_of_names_is_the_released_one() -> None:
-    shapes = official_shapes(
-        16, (1, 2, 3, 2), (7, 7), hidden=64, attention_layers=2, feed_forward=256, adapter=32
-    )
+    shapes = official_shapes(16, (1, 2, 3, 2), (7, 7), hidden=64, attention_layers=2, feed_forward=256, adapter=32)
     assert shapes == listed_shapes()
 
 
@@ -95,9 +93,7 @@ def outputs(case: str) -> dict[str, torch.Tensor]:
 
     found = memory.retrieve(features.low, k=batch)
     tokens, token_positions = assemble(found.features), assemble(positions[found.indices])
-    conditioned = model.condition(
-        features.low, as_entries(tokens, side, side), as_entries(token_positions, side, side)
-    )
+    conditioned = model.condition(features.low, as_entries(tokens, side, side), as_entries(token_positions, side, side))
     prompts = PromptTensors(boxes=boxes(case, batch, size))
     decoded = model.decode(Features(features.high, features.mid, conditioned), prompts)
     written = model.encode_memory(conditioned, decoded.logits)  # the released code's fault: not the raw map
@@ -137,7 +133,6 @@ def test_released_layout_gives_the_released_numbers(case: str) -> None:
                 value = value[..., ::16, ::16]
             assert value.shape == wanted.shape, name
             worst[name] = float(np.abs(value.astype(np.float64) - wanted).max())
-    print(case, worst)
     exact = worst.pop("selected_indices")
     assert exact == 0
     assert max(worst.values()) <= TOLERANCE, worst

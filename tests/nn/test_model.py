@@ -70,9 +70,7 @@ def test_identity_start_encodes_as_sam2(pair: tuple[SAMed2Model, Sam2VideoModel]
 @torch.no_grad()
 @pytest.mark.parametrize("multimask", [False, True], ids=["single", "multimask"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_identity_start_decodes_as_sam2(
-    pair: tuple[SAMed2Model, Sam2VideoModel], kind: str, multimask: bool
-) -> None:
+def test_identity_start_decodes_as_sam2(pair: tuple[SAMed2Model, Sam2VideoModel], kind: str, multimask: bool) -> None:
     ours, theirs = pair
     given = prompts(kind, 1)
     if multimask and given.points is not None and given.boxes is not None:
@@ -236,9 +234,7 @@ def test_gradients_reach_every_parameter_that_is_used(layout: str) -> None:
     loss = torch.zeros(())
     for kind in ("everything", "points", "nothing"):
         for multimask in (False, True):
-            loss = loss + sum(
-                value.square().sum() for value in model.decode(features, prompts(kind, 2), multimask)
-            )
+            loss = loss + sum(value.square().sum() for value in model.decode(features, prompts(kind, 2), multimask))
     loss.backward()
     without = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
     unused_here = (

@@ -44,9 +44,7 @@ def read_objects(path: str | os.PathLike[str]) -> Any:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(
-            f"{path}: {'is a folder' if path.is_dir() else 'does not exist'}, wanted a memory bank file"
-        )
+        raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'does not exist'}, wanted a memory bank file")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: is empty, wanted a memory bank file")
     try:
@@ -55,15 +53,11 @@ def read_objects(path: str | os.PathLike[str]) -> Any:
         with open(path, "rb") as handle, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own about the old storages in such files
             content = _interpret(handle)
-            if (
-                type(content) is int and content == _TORCH_FILE
-            ):  # torch before 1.6: this number, then the objects
+            if type(content) is int and content == _TORCH_FILE:  # torch before 1.6: this number, then the objects
                 content = torch.load(path, map_location="cpu", weights_only=True)
             return content
     except _Refused as error:
-        raise InputError(
-            f"{path}: holds {error}, wanted only lists, numbers and tensors; not read"
-        ) from error
+        raise InputError(f"{path}: holds {error}, wanted only lists, numbers and tensors; not read") from error
     except Exception as error:  # broken files fail in as many ways as there are opcodes
         why = " ".join(str(error).split())[:160] or type(error).__name__
         raise InputError(f"{path}: cannot be read as a memory bank, it may be cut off: {why}") from error

@@ -112,9 +112,7 @@ def read_bank(
                 f"{path}: entry {number}: embedding: got {_what(embedding)}, entry 0 has {embedding_shape}"
             )
     storage = Storage("bfloat16", "bfloat16" if _all_bfloat16(content) else "float32")
-    bank = SelectiveMemory(
-        len(entries), shape, key=key, policy=policy, fingerprint=fingerprint, storage=storage
-    )
+    bank = SelectiveMemory(len(entries), shape, key=key, policy=policy, fingerprint=fingerprint, storage=storage)
     for number, (feature, confidence, embedding) in enumerate(entries):
         try:
             bank.add(embedding[None].float(), feature[None], [confidence], origin=f"{path.name}:{number}")
@@ -130,15 +128,11 @@ def _entry(path: Path, number: int, item: object) -> tuple[Tensor, float, Tensor
         raise InputError(f"{path}: entry {number}: got {size}, wanted 4 items: {', '.join(_ITEMS)}")
     feature, _, confidence, embedding = item
     if not _floats(feature) or feature.ndim not in (3, 4) or (feature.ndim == 4 and feature.shape[0] != 1):
-        raise InputError(
-            f"{path}: entry {number}: feature: got {_what(feature)}, wanted a float tensor (1, M, h, w)"
-        )
+        raise InputError(f"{path}: entry {number}: feature: got {_what(feature)}, wanted a float tensor (1, M, h, w)")
     feature = feature.detach().reshape(feature.shape[-3:])
     if isinstance(confidence, Tensor):
         if confidence.numel() != 1:
-            raise InputError(
-                f"{path}: entry {number}: confidence: got {_what(confidence)}, wanted one number"
-            )
+            raise InputError(f"{path}: entry {number}: confidence: got {_what(confidence)}, wanted one number")
         confidence = confidence.item()
     if isinstance(confidence, bool) or not isinstance(confidence, int | float):
         raise InputError(f"{path}: entry {number}: confidence: got {_what(confidence)}, wanted a number")

@@ -79,9 +79,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(
-            f"{path}: {'is a folder' if path.is_dir() else 'does not exist'}, wanted a checkpoint file"
-        )
+        raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'does not exist'}, wanted a checkpoint file")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: is empty, wanted a checkpoint file")
     try:

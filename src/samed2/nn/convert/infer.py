@@ -90,8 +90,4 @@ def _size(official: Mapping[str, Tensor], source: str) -> str:
 
 def _some(official: Mapping[str, Tensor]) -> str:
     names = sorted(official)
-    return (
-        ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        if names
-        else "nothing"
-    )
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "nothing"
