@@ -62,8 +62,8 @@ def test_sixteen_bits_keep_more_than_256_steps() -> None:
     assert len(np.unique(Window(0, 4095).apply(frame))) == 4096
 
 
-def scan_of(dtype: str = "int16", **options: object) -> Scan:
-    values = np.linspace(0, 100, 10_000).reshape(100, 100).astype(dtype)
+def scan_of(dtype: str = "int16", lowest: float = 0, **options: object) -> Scan:
+    values = np.linspace(lowest, 100, 10_000).reshape(100, 100).astype(dtype)
     return Scan.from_array(values, **options)  # type: ignore[arg-type]
 
 
@@ -73,7 +73,8 @@ def scan_of(dtype: str = "int16", **options: object) -> Scan:
         (scan_of("uint8"), None, (0, 255, "dtype")),
         (scan_of("uint8", file_window=(50, 10)), "auto", (0, 255, "dtype")),
         (scan_of("uint8", file_window=(50, 10)), "file", (45, 55, "dicom")),
-        (scan_of(modality="ct"), None, (-150, 250, "preset:abdomen")),
+        (scan_of(modality="ct", lowest=-1000), None, (-150, 250, "preset:abdomen")),
+        (scan_of("float64", modality="ct"), None, (0.5, 99.5, "percentiles:0.5-99.5")),
         (scan_of(modality="ct", file_window=(40, 100)), None, (-10, 90, "dicom")),
         (scan_of(modality="mr", file_window=(40, 100)), None, (-10, 90, "dicom")),
         (scan_of("float64", modality="mr"), None, (0.5, 99.5, "percentiles:0.5-99.5")),

@@ -31,6 +31,7 @@ PRESETS: dict[str, tuple[float, float]] = {
     "angio": (300, 600),
 }
 DEFAULT_PERCENTILES = (0.5, 99.5)
+AIR_BELOW = -200.0  # Hounsfield units; fat ends near -120
 _SAMPLED_FRAMES = 16
 _SAMPLED_PIXELS = 2**20  # per frame
 
@@ -95,8 +96,8 @@ def resolve_window(scan: Scan, spec: str | Window | None = None) -> Window:
     Args:
         spec: None or "auto"; a preset's name; "file" (the file's own); "full" (lowest to highest value);
             "percentiles" or "percentiles:LO,HI"; "C,W" (centre, width); or a `Window`, given back as it is.
-            "auto": 8-bit and colour as they are, files with a window by it, other CT by "abdomen",
-            everything else by percentiles 0.5 to 99.5.
+            "auto": 8-bit and colour as they are, files with a window by it, other CT in Hounsfield units by
+            "abdomen", everything else by percentiles 0.5 to 99.5.
 
     Raises:
         InputError: the spec names nothing known, or "file" for a scan without a window.
@@ -130,9 +131,15 @@ def _automatic(scan: Scan) -> Window:
         return _colour_range(scan)
     if scan.file_window is not None:
         return Window.from_center(*scan.file_window, source="dicom")
-    if scan.modality == "ct":
+    if scan.modality == "ct" and _in_hounsfield_units(scan):
         return Window.from_center(*PRESETS["abdomen"], source="preset:abdomen")
     return _percentiles(scan, *DEFAULT_PERCENTILES)
+
+
+def _in_hounsfield_units(scan: Scan) -> bool:
+    """Whether a CT holds air as a negative number; stored with an offset or rescaled, presets would miss it."""
+    values = _sample(scan)
+    return bool(values.size and values.min() < AIR_BELOW)
 
 
 def _colour_range(scan: Scan) -> Window:
