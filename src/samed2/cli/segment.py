@@ -80,6 +80,7 @@ def segment(
     ] = None,
     multimask: Annotated[bool, typer.Option("--multimask", help="Choose among three proposals.")] = False,
     zoom: Annotated[bool, typer.Option("--zoom/--no-zoom", help="Look at a crop around the prompt.")] = True,
+    mirror: Annotated[bool, typer.Option("--mirror", help="Also look at the mirror image; twice the time.")] = False,
     fill_holes: Annotated[int, typer.Option(min=0, help="Fill holes up to this many pixels.")] = 0,
     min_area: Annotated[int, typer.Option(min=0, help="Drop separate parts below this many pixels.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
@@ -87,7 +88,13 @@ def segment(
 ) -> None:
     """Segment what is boxed, pointed at or masked, and write the masks on each image's own grid."""
     objects = parse_objects(box or [], point or [], mask or [], names or [])
-    settings = {"multimask": multimask, "zoom": zoom, "fill_holes": fill_holes, "min_area": min_area}
+    settings = {
+        "multimask": multimask,
+        "zoom": zoom,
+        "mirror": mirror,
+        "fill_holes": fill_holes,
+        "min_area": min_area,
+    }
     job = Job(window, list(formats or []), overlay, out, frame, modality, settings)
     chosen = _prompts_of(images, objects, prompts, frame)
     plans = {image: _plan(image, job, len(images)) for image in images}
