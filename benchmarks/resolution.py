@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split", default="val")
     parser.add_argument("--limit", type=int, default=6, help="items per data set (0: all)")
-    parser.add_argument("--margin", type=float, default=1.4)
+    parser.add_argument("--margin", type=float, default=1.3)
     options = parser.parse_args()
     scores: dict[str, list[list[float]]] = defaultdict(list)
     for item in limited(read_items(options.data, [options.split]), options.limit):

@@ -113,8 +113,9 @@ def small_config(
 
 
 def nano_config(**settings: Any) -> SAMed2Config:
-    """The built-in model: 256 px input, about 7 M parameters."""
-    return small_config(**{"width": 48, "blocks": (2, 2, 6, 2), "global_blocks": (7, 9), **settings})
+    """The built-in model: 128 px views, 8.7 M parameters (any multiple of 32 px works)."""
+    sizes = {"width": 48, "blocks": (2, 2, 6, 2), "image_size": 128, "global_blocks": (7, 9)}
+    return small_config(**{**sizes, **settings})
 
 
 def micro_config(**settings: Any) -> SAMed2Config:

@@ -49,7 +49,7 @@ class BuiltIn:
 BUILTIN: dict[str, BuiltIn] = {
     "nano": BuiltIn(
         MODELS / "nano",
-        "small SAMed-2, 256 px input, trained by this project's own recipe",
+        "small SAMed-2, 128 px views, trained by this project's own recipe",
         "CC-BY-NC-SA-4.0 (research use, because of its training data)",
     ),
 }

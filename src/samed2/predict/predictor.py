@@ -147,7 +147,7 @@ class Predictor:
         window: str | Window | None = None,
         confidence: float = 1.0,
         task: str = "",
-        margin: float = 1.4,
+        margin: float = 1.3,
     ) -> None:
         """Offer a confirmed (H, W) mask of a frame to the memory, seen through the view a prompt would get.
 

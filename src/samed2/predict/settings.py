@@ -25,7 +25,7 @@ class Settings:
 
     multimask: bool = False
     zoom: bool = True
-    margin: float = 1.4
+    margin: float = 1.3
     fill_holes: int = 0
     min_area: int = 0
     memory: bool = True
