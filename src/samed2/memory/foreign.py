@@ -57,7 +57,8 @@ def read_objects(path: str | os.PathLike[str]) -> Any:
                 content = torch.load(path, map_location="cpu", weights_only=True)
             return content
     except _Refused as error:
-        raise InputError(f"{path}: holds {error}, wanted only lists, numbers and tensors; not read") from error
+        what = " ".join(str(error).split())
+        raise InputError(f"{path}: holds {what}, wanted only lists, numbers and tensors; not read") from error
     except Exception as error:  # broken files fail in as many ways as there are opcodes
         why = " ".join(str(error).split())[:160] or type(error).__name__
         raise InputError(f"{path}: cannot be read as a memory bank, it may be cut off: {why}") from error

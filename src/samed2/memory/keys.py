@@ -20,6 +20,7 @@ from samed2.memory.store import FEATURE_DTYPES, Column, Store
 
 MAX_GRID = 64
 MAX_NUMBERS = 65_536
+COARSE_NUMBERS = 2_048
 COARSE_GRID = 4
 _SIGN_SEED = 20250703  # part of the file format
 _CHUNK_ELEMENTS = 1 << 22
@@ -36,28 +37,28 @@ class Query:
 
 
 class PooledKeys:
-    """At most 65,536 numbers of 8 bits per entry instead of d*h*w: groups of channels pooled with signs.
+    """Few numbers per entry instead of d*h*w: channel means, and what they leave out as a signed sketch.
 
-    At every position (y, x) the channels of a group are summed under fixed random signs, drawn anew for each
-    position. The inner product of two such keys is an unbiased estimate of that of the whole maps (a random
-    projection; source: Charikar, Chen and Farach-Colton, "Finding frequent items in data streams", 2002),
-    which plain average pooling is
-    not: that loses whatever changes between neighbours. Maps of up to 65,536 numbers are kept whole; maps
-    above 64x64 are averaged down to it first. Keys have unit length. A 4x4 average-pooled key picks 64
-    candidates, the signed key ranks them.
+    A unit embedding is split into its mean per channel and the rest, which sums to zero in every channel. The
+    inner product of two embeddings is then exactly that of the means plus that of the rests, and only the
+    second is estimated: at every position (y, x) the channels of a group are summed under fixed random signs,
+    drawn anew for each position, into at most 65,536 numbers of 8 bits. That estimate is unbiased (a random
+    projection; source: Charikar, Chen and Farach-Colton, "Finding frequent items in data streams", 2002), and
+    its error shrinks with the rest, so that embeddings that share most of their content are still told apart.
+    Maps above 64x64 are averaged down to it first. A sketch of 2,048 numbers and the means (`key_coarse`) pick
+    the candidates, the large sketch and the means rank them.
     """
 
-    shortlist = 64
+    shortlist = 16
 
     def columns(self, shape: tuple[int, int, int], dtype: str) -> dict[str, Column]:
         """Return the columns for embeddings of shape (d, h, w)."""
-        depth, height, width = shape
-        fine = _groups(depth, min(MAX_GRID, height) * min(MAX_GRID, width))
-        coarse = depth * min(COARSE_GRID, height) * min(COARSE_GRID, width)
+        depth, height, width = shape[0], min(MAX_GRID, shape[1]), min(MAX_GRID, shape[2])
+        groups = _groups(depth, height * width)
         return {
-            "key": Column((fine, min(MAX_GRID, height), min(MAX_GRID, width)), torch.int8),
+            "key": Column((groups, height, width), torch.int8),
             "key_scale": Column((), torch.float32),
-            "key_coarse": Column((coarse,), torch.float32),
+            "key_coarse": Column((depth + min(COARSE_NUMBERS, groups * height * width),), torch.float32),
         }
 
     def encode(self, embedding: Tensor) -> dict[str, Tensor]:
@@ -65,28 +66,29 @@ class PooledKeys:
         query = self.query(embedding)
         assert query.coarse is not None
         key = (query.exact * (127 / query.exact.abs().amax().clamp(min=_TINY))).round_().to(torch.int8)
-        length = torch.linalg.vector_norm(key.float()).clamp(min=_TINY)
-        return {"key": key, "key_scale": 1 / length, "key_coarse": query.coarse}
+        scale = torch.linalg.vector_norm(query.exact) / torch.linalg.vector_norm(key.float()).clamp(min=_TINY)
+        return {"key": key, "key_scale": scale, "key_coarse": query.coarse}
 
     def query(self, embedding: Tensor) -> Query:
         """Return the unrounded key of one embedding (d, h, w), on the CPU."""
-        maps = embedding.detach().to("cpu", torch.float32)
-        coarse = _pool(maps, COARSE_GRID).flatten()
-        coarse = coarse / _norm(coarse, "embedding")
-        maps = _pool(maps, MAX_GRID)
+        maps = _pool(embedding.detach().to("cpu", torch.float32), MAX_GRID)
+        norm = _norm(maps, "embedding")
         depth, height, width = maps.shape
-        groups = _groups(depth, height * width)
-        if groups < depth:
-            maps = _signed_sum(maps, _signs(depth, height, width), groups)
-        return Query(maps / _norm(maps, "embedding"), coarse)
+        means = maps.mean((1, 2))
+        signed = _signed_sum(maps, means, _signs(depth, height, width), _groups(depth, height * width))
+        means *= (height * width) ** 0.5 / norm
+        length = (1 - means.square().sum()).clamp(min=0).sqrt()  # of what the means leave out
+        small = _bucketed(signed.flatten(), COARSE_NUMBERS)
+        return Query(_of_length(signed, length), torch.cat([means, _of_length(small, length)]))
 
     def estimate(self, store: Store, query: Query) -> Tensor:
-        """Return the coarse cosine (rows,) of the query to every row."""
+        """Return a rough cosine (rows,) of the query to every row."""
         assert query.coarse is not None
         return torch.cat([block @ query.coarse for block in store.blocks("key_coarse")])
 
     def cosine(self, store: Store, query: Query, rows: list[int]) -> Tensor:
         """Return the cosine (len(rows),) of the query to the given rows."""
+        assert query.coarse is not None
         keys = torch.empty((_AT_ONCE, query.exact.numel()))  # small enough to stay in the processor's cache
         parts = []
         for start in range(0, len(rows), _AT_ONCE):
@@ -94,7 +96,9 @@ class PooledKeys:
             for target, row in zip(keys, some, strict=False):
                 target.copy_(store.row("key", row).flatten())
             parts.append(keys[: len(some)] @ query.exact.flatten())
-        return torch.cat(parts) * store.gather("key_scale", rows)
+        depth = len(query.coarse) - min(COARSE_NUMBERS, query.exact.numel())
+        means = store.gather("key_coarse", rows)[:, :depth] @ query.coarse[:depth]
+        return torch.cat(parts) * store.gather("key_scale", rows) + means
 
 
 class FlatKeys:
@@ -190,8 +194,9 @@ class FeatureKeys:
 
     def _exact(self, store: Store, values: Mapping[str, Tensor], rows: list[int]) -> Tensor:
         unit = values["feature"].float().flatten() / values["feature_norm"]
-        dots = torch.stack([torch.dot(store.row("feature", row).float().flatten(), unit) for row in rows])
-        return dots / store.gather("feature_norm", rows)
+        feature = torch.empty_like(unit)  # one block for all rows: fresh memory costs more than the product
+        dots = [torch.dot(feature.copy_(store.row("feature", row).flatten()), unit) for row in rows]
+        return torch.stack(dots) / store.gather("feature_norm", rows)
 
 
 def draws(vector: Tensor, count: int, seed: int) -> Tensor:
@@ -223,18 +228,34 @@ def _signs(depth: int, height: int, width: int) -> Tensor:
     return torch.from_numpy(bits).float().mul_(2).sub_(1)
 
 
-def _signed_sum(maps: Tensor, signs: Tensor, groups: int) -> Tensor:
-    """Sum channels i, i + groups, i + 2 groups, ... of (d, h, w) under their signs, to (groups, h, w)."""
-    out = maps[:groups] * signs[:groups]
-    for start in range(groups, len(maps), groups):
-        some = maps[start : start + groups]
-        out[: len(some)].addcmul_(some, signs[start : start + groups])
+def _signed_sum(maps: Tensor, means: Tensor, signs: Tensor, groups: int) -> Tensor:
+    """Sum channels i, i + groups, i + 2 groups, ... of (d, h, w), less their means (d,), to (groups, h, w).
+
+    In steps of `groups` channels: a copy of all maps would cost several times the arithmetic.
+    """
+    out = maps.new_zeros(groups, *maps.shape[1:])
+    for start in range(0, len(maps), groups):
+        some = slice(start, start + groups)
+        rest = maps[some] - means[some, None, None]
+        out[: len(rest)].addcmul_(rest, signs[some])
     return out
 
 
 def _groups(depth: int, cells: int) -> int:
     """Return into how many numbers per position `depth` channels are pooled."""
     return min(depth, max(1, MAX_NUMBERS // cells))
+
+
+def _bucketed(values: Tensor, count: int) -> Tensor:
+    """Sum neighbouring numbers of a vector into at most `count` buckets."""
+    if len(values) <= count:
+        return values
+    width = -(-len(values) // count)
+    return F.pad(values, (0, width * count - len(values))).view(count, width).sum(1)
+
+
+def _of_length(values: Tensor, length: Tensor) -> Tensor:
+    return values * (length / torch.linalg.vector_norm(values).clamp(min=_TINY))
 
 
 def _pool(maps: Tensor, grid: int) -> Tensor:
