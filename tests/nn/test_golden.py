@@ -92,7 +92,7 @@ def outputs(case: str) -> dict[str, torch.Tensor]:
     memory, positions = bank(case, entries, features.low.shape[1], side)
 
     found = memory.retrieve(features.low, k=batch)
-    tokens, token_positions = assemble(found.features), assemble(positions[found.indices])
+    tokens, token_positions = assemble(found.features.float()), assemble(positions[found.indices])
     conditioned = model.condition(features.low, as_entries(tokens, side, side), as_entries(token_positions, side, side))
     prompts = PromptTensors(boxes=boxes(case, batch, size))
     decoded = model.decode(Features(features.high, features.mid, conditioned), prompts)

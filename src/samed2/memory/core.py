@@ -13,7 +13,7 @@ from samed2.memory.checks import passes, three, whole
 from samed2.memory.entries import Entry, Retrieval, WriteResult, check_confidence, texts
 from samed2.memory.keys import FeatureKeys, draws, get_keys, sketch
 from samed2.memory.policies import Reading, Writing, get_policy
-from samed2.memory.store import Storage, Store
+from samed2.memory.store import FEATURE_DTYPES, Storage, Store
 
 _FEATURE_SHORTLIST = 8
 
@@ -119,7 +119,7 @@ class Bank:
             task, modality: only entries of this value, or of any of these values.
 
         Returns:
-            Tensors on the embedding's device, features in its dtype.
+            Tensors on the embedding's device, features in the dtype they are stored in.
 
         Raises:
             InputError: an embedding of another shape than the bank's or with NaN or Inf, or a negative k.
@@ -135,7 +135,8 @@ class Bank:
         known, positions = self._reading(), torch.tensor(wanted, dtype=torch.long)
         ranked = [self._rank(query, known, positions, min(k, len(wanted))) for query in embedding]
         count, device = min(k, len(wanted)), embedding.device
-        features = torch.empty((len(embedding), count, *self._feature_shape), dtype=embedding.dtype)
+        kept_as = FEATURE_DTYPES[self.storage.feature_dtype]
+        features = torch.empty((len(embedding), count, *self._feature_shape), dtype=kept_as)
         for row, (indices, _) in zip(features, ranked, strict=True):
             for target, index in zip(row, indices.tolist(), strict=True):
                 target.copy_(self._stored().row("feature", self._order[index]))
