@@ -49,7 +49,7 @@ class PooledKeys:
     the candidates, the large sketch and the means rank them.
     """
 
-    shortlist = 16
+    shortlist = 10
 
     def columns(self, shape: tuple[int, int, int], dtype: str) -> dict[str, Column]:
         """Return the columns for embeddings of shape (d, h, w)."""
