@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from samed2.data.augment import ViewRange, apply_intensity, draw_intensity, draw_view
 from samed2.data.folder import LoadedItem
 from samed2.io.window import Window
-from samed2.predict.zoom import View, sample
+from samed2.predict.zoom import View, as_tensor, sample, three_channels
 
 MIN_PIXELS = 12
 EIGHT = np.ones((3, 3), dtype=int)
@@ -190,11 +190,9 @@ def look(frame: NDArray, window: Window, view: View) -> torch.Tensor:
     x1, y1 = (
         min(limit, int(v)) for v, limit in zip(np.ceil(xy.max(axis=0)) + 2, (width, height), strict=True)
     )
-    piece = torch.from_numpy(np.ascontiguousarray(window.apply(frame[y0:y1, x0:x1])))
-    piece = piece.permute(2, 0, 1) if piece.ndim == 3 else piece[None]
+    piece = as_tensor(window.apply(frame[y0:y1, x0:x1]))
     moved = View(view.cy - y0, view.cx - x0, view.side, view.size, view.angle, view.flip_x, view.stretch)
-    seen = sample(piece, moved)
-    return seen.expand(3, -1, -1) if seen.shape[0] == 1 else seen
+    return three_channels(sample(piece, moved))
 
 
 def target_box(

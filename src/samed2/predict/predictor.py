@@ -22,7 +22,7 @@ from samed2.predict.device import autocast, resolve_device, resolve_precision
 from samed2.predict.results import Answer, ObjectPrediction, label_map, unite
 from samed2.predict.rows import Row, plan_rows, refined, to_tensors
 from samed2.predict.settings import Settings, settings_from
-from samed2.predict.zoom import View, paste, sample
+from samed2.predict.zoom import View, as_tensor, paste, sample, three_channels
 from samed2.prompts import Prompts
 
 CACHED_VIEWS = 64
@@ -243,9 +243,9 @@ class Predictor:
         keys = [(id(scan), tuple(frames), window, view) for view in views]
         missing = list(dict.fromkeys(k for k in keys if k not in self._cache))
         if missing:
-            looked = {f: _as_tensor(window.apply(scan.frame(f))) for f in dict.fromkeys(frames)}
+            looked = {f: as_tensor(window.apply(scan.frame(f))) for f in dict.fromkeys(frames)}
             for key in missing:  # one by one: the same numbers whatever else is asked
-                clip = torch.stack([_three(sample(looked[f], key[3])) for f in frames])
+                clip = torch.stack([three_channels(sample(looked[f], key[3])) for f in frames])
                 clip = ((clip - self._mean) / self._std)[None].to(self.device)
                 with autocast(self.device, self.dtype):
                     encoded = self.model.encode(clip)
@@ -288,12 +288,3 @@ class Predictor:
             "memory_entries": len(self.memory) if self.memory is not None and settings.memory else 0,
             "seconds": round(seconds, 4),
         }
-
-
-def _as_tensor(frame: NDArray[np.float32]) -> torch.Tensor:
-    tensor = torch.from_numpy(np.ascontiguousarray(frame))
-    return tensor.permute(2, 0, 1) if tensor.ndim == 3 else tensor[None]
-
-
-def _three(seen: torch.Tensor) -> torch.Tensor:
-    return seen.expand(3, -1, -1) if seen.shape[0] == 1 else seen

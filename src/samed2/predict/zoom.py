@@ -91,6 +91,17 @@ def sample(frame: torch.Tensor, view: View, mode: str = "bilinear") -> torch.Ten
     return seen[0]
 
 
+def as_tensor(frame: np.ndarray) -> torch.Tensor:
+    """A (H, W) or (H, W, 3) frame as (C, H, W)."""
+    tensor = torch.from_numpy(np.ascontiguousarray(frame))
+    return tensor.permute(2, 0, 1) if tensor.ndim == 3 else tensor[None]
+
+
+def three_channels(seen: torch.Tensor) -> torch.Tensor:
+    """(1 or 3, S, S) as (3, S, S), grey repeated."""
+    return seen.expand(3, -1, -1) if seen.shape[0] == 1 else seen
+
+
 def paste(logits: torch.Tensor, view: View, height: int, width: int) -> torch.Tensor:
     """Bring logits seen through an upright view back to the frame.
 
