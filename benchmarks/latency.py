@@ -24,9 +24,7 @@ from samed2.prompts import Prompts
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="nano")
     parser.add_argument("--image-px", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=20)
@@ -36,9 +34,7 @@ def main() -> None:
     predictor = Predictor.from_pretrained(options.model, device=options.device)
     loading = (time.perf_counter() - start) * 1000
     times = measure(predictor, options.image_px, options.repeats)
-    table = Table(
-        title=f"{options.model}, {options.image_px} px, {predictor.device}, loaded in {loading:.0f} ms"
-    )
+    table = Table(title=f"{options.model}, {options.image_px} px, {predictor.device}, loaded in {loading:.0f} ms")
     for heading in ("what", "median ms", "fastest ms", "slowest ms"):
         table.add_column(heading)
     for name, values in times.items():

@@ -1,6 +1,6 @@
 """Selective memory against a plain implementation of the released layout: time, size and what is found.
 
-    python benchmarks/memory.py [--sources 20] [--repeats 40]
+    python benchmarks/memory.py [--sources 20] [--repeats 200]
 
 640 entries of a 1024 px model: embedding 256 x 64 x 64, memory feature 64 x 64 x 64. Both sides hold the same
 entries. The plain side is what the released code does: a Python list of full maps, stacked at each call. Its
@@ -119,9 +119,7 @@ def joined_maps(images: list[np.ndarray], encode: Callable[[Tensor], Tensor]) ->
         short = min(height, width)
         left, top = (width - short) / 2, (height - short) / 2
         size = (SIDE * TILE, SIDE * TILE)
-        square = Image.fromarray(image).resize(
-            size, Image.Resampling.BILINEAR, (left, top, left + short, top + short)
-        )
+        square = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, (left, top, left + short, top + short))
         pixels = ((torch.from_numpy(np.array(square)) / 255 - mean) / deviation).permute(2, 0, 1)
         tiles = pixels.unfold(1, TILE, TILE).unfold(2, TILE, TILE).permute(1, 2, 0, 3, 4).flatten(0, 1)
         maps = torch.cat([encode(tiles[i : i + SIDE]) for i in range(0, SIDE * SIDE, SIDE)])
@@ -207,9 +205,9 @@ def timed(bank: SelectiveMemory, news: list[Tensor], repeats: int) -> tuple[floa
         embedding = torch.stack([news[(2 * step + i) % len(news)] for i in range(2)])
         feature = feature_of(embedding)
         start = time.perf_counter()
-        bank.retrieve(embedding, 4)
+        retrieved = bank.retrieve(embedding, 4)
         middle = time.perf_counter()
-        results = bank.add(embedding, feature, [0.7 + 0.29 * step / repeats] * 2)
+        results = bank.add(embedding, feature, [0.7 + 0.29 * step / repeats] * 2, retrieved=retrieved)
         writes.append(time.perf_counter() - middle)
         reads.append(middle - start)
         assert all(result.kept for result in results)  # the dear case: every sample replaces an entry
@@ -256,11 +254,9 @@ def native_recall(maps: Tensor) -> tuple[float, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sources", type=int, default=20, help="real images to take windows of")
-    parser.add_argument("--repeats", type=int, default=40, help="timed batches of the selective memory")
+    parser.add_argument("--repeats", type=int, default=200, help="timed batches of the selective memory")
     options = parser.parse_args()
     torch.set_num_threads(2)
     begin = time.perf_counter()

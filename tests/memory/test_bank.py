@@ -59,6 +59,19 @@ def test_adding_a_batch_is_adding_one_by_one(key: str, policy: str) -> None:
     assert all(torch.equal(together.feature(i), single.feature(i)) for i in range(5))
 
 
+@pytest.mark.parametrize("key", KEYS)
+def test_keys_made_for_reading_serve_for_adding(key: str) -> None:
+    first, second = _bank(4, 8, key=key), _bank(4, 8, key=key)
+    embedding, feature, sure = _samples(3, seed=2)
+    retrieved = first.retrieve(embedding, 2)
+    assert first.add(embedding, feature, sure, retrieved=retrieved) == second.add(embedding, feature, sure)
+    queries = _samples(5, seed=3)[0]
+    assert torch.equal(first.retrieve(queries, 4).scores, second.retrieve(queries, 4).scores)
+    with pytest.raises(InputError, match="answer to other embeddings"):
+        first.add(embedding.flip(0), feature, sure, retrieved=retrieved)
+    assert len(first) == 7
+
+
 def test_random_policy_ignores_rounding_noise_of_the_query() -> None:
     bank = _bank(policy="random")
     queries = _samples(20, seed=3)[0]

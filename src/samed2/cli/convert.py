@@ -30,9 +30,7 @@ def _weights(source: Path, out: Path, kind: str) -> dict[str, Any]:
 
 
 def convert(
-    source: Annotated[
-        Path, typer.Argument(help="A SAM 2 .pt, a released SAMed-2 .pth, or its memory bank .pkl.")
-    ],
+    source: Annotated[Path, typer.Argument(help="A SAM 2 .pt, a released SAMed-2 .pth, or its memory bank .pkl.")],
     out: Annotated[Path, typer.Argument(help="The folder (weights) or file (memory) to write.")],
     kind: Annotated[str, typer.Option("--kind", help=f"What the source is: {', '.join(KINDS)}.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,

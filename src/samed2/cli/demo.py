@@ -68,9 +68,7 @@ CASES = (
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder of the overlays and masks.")] = Path("demo"),
     model: Annotated[str, typer.Option(help=MODEL)] = "nano",
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps. (default: the best there is)")
-    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. (default: the best there is)")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
 ) -> None:
     """Segment real images that come with the dependencies; nothing is downloaded."""
@@ -97,11 +95,7 @@ def demo(
             for x0, y0, x1, y1 in boxes:
                 prompts.add_box(number, 0, y0, x0, y1, x1)
         result = predictor.segment(scan, prompts, window=case.window)
-        targets = [
-            (name, out / f"{case.name}{ending}")
-            for name, ending in outputs.SUFFIXES.items()
-            if name != "nifti"
-        ]
+        targets = [(name, out / f"{case.name}{ending}") for name, ending in outputs.SUFFIXES.items() if name != "nifti"]
         write_all(result, scan, targets, case.window)
         print_objects(case.name, result.to_dict())
     print(f"wrote {len(files)} overlays to {out}")

@@ -89,16 +89,12 @@ def prune(
         float | None, typer.Option("--min-confidence", min=0, max=1, help="Drop entries below this.")
     ] = None,
     task: Annotated[str | None, typer.Option("--task", help="Drop the entries of this task.")] = None,
-    modality: Annotated[
-        str | None, typer.Option("--modality", help="Drop the entries of this modality.")
-    ] = None,
+    modality: Annotated[str | None, typer.Option("--modality", help="Drop the entries of this modality.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Drop entries of a memory file: the least sure above a capacity, the unsure, a task, a modality."""
     if capacity is None and min_confidence is None and task is None and modality is None:
-        raise InputError(
-            "memory prune: got nothing to drop; give --capacity, --min-confidence, --task or --modality"
-        )
+        raise InputError("memory prune: got nothing to drop; give --capacity, --min-confidence, --task or --modality")
     _check_out(out)
     bank = _load(file)
     bank.prune(capacity, min_confidence=min_confidence, task=task, modality=modality)

@@ -28,9 +28,7 @@ def is_folder(out: str, images: int) -> bool:
     return images > 1 or path.is_dir() or out.endswith(("/", os.sep)) or not path.suffix
 
 
-def plan(
-    image: Path, out: str | None, images: int, formats: Sequence[str], overlay: bool
-) -> list[tuple[str, Path]]:
+def plan(image: Path, out: str | None, images: int, formats: Sequence[str], overlay: bool) -> list[tuple[str, Path]]:
     """Return (format, file) for each result of one image; the format is "" where the file's suffix decides.
 
     Raises:

@@ -54,9 +54,7 @@ def parse_objects(
     for option, kind in (("--box", "boxes"), ("--point", "points"), ("--mask", "masks")):
         for name, value in _dealt(option, [entry for entry in given if entry[0] == option], names):
             getattr(found[name], kind).append(value)
-    empty = [
-        name for name, options in found.items() if not (options.boxes or options.points or options.masks)
-    ]
+    empty = [name for name, options in found.items() if not (options.boxes or options.points or options.masks)]
     if empty and given:
         raise InputError(f"--object {empty[0]}: has no prompt; add --box {empty[0]}=x0,y0,x1,y1 or --point")
     return [] if not given else list(found.values())
@@ -67,9 +65,7 @@ def _names(given: list[tuple[str, str, str | None, Any]], objects: list[str]) ->
     if objects:
         for option, text, name, _ in given:
             if name is not None and name not in objects:
-                raise InputError(
-                    f"{option} {text}: unknown object {name!r}, --object gave {', '.join(objects)}"
-                )
+                raise InputError(f"{option} {text}: unknown object {name!r}, --object gave {', '.join(objects)}")
         return objects
     unnamed = [(option, text) for option, text, name, _ in given if name is None]
     if used and unnamed:
@@ -78,9 +74,7 @@ def _names(given: list[tuple[str, str, str | None, Any]], objects: list[str]) ->
     return used or [""]
 
 
-def _dealt(
-    option: str, given: list[tuple[str, str, str | None, Any]], names: list[str]
-) -> list[tuple[str, Any]]:
+def _dealt(option: str, given: list[tuple[str, str, str | None, Any]], names: list[str]) -> list[tuple[str, Any]]:
     unnamed = sum(name is None for _, _, name, _ in given)
     if len(names) > 1 and unnamed not in (0, len(names)):
         raise InputError(
@@ -122,9 +116,7 @@ def _point(text: str) -> tuple[str | None, tuple[float, float, bool]]:
     name, rest = _split(text)
     x, y, *label = _numbers("--point", text, rest, (2, 3), "x,y or x,y,0")
     if label and label[0] not in (0, 1):
-        raise InputError(
-            f"--point {text}: the third number is {label[0]:g}, wanted 1 (object) or 0 (background)"
-        )
+        raise InputError(f"--point {text}: the third number is {label[0]:g}, wanted 1 (object) or 0 (background)")
     return name, (x, y, not label or label[0] == 1)
 
 
@@ -145,9 +137,7 @@ def build_prompts(objects: Sequence[ObjectOptions], scan: Scan, frame: int | Non
 
     flat = any(options.boxes or options.points for options in objects)
     if frame is None and scan.num_frames > 1 and flat:
-        raise InputError(
-            f"{scan.label}: has {scan.num_frames} frames; say with --frame which one, from 0, is prompted"
-        )
+        raise InputError(f"{scan.label}: has {scan.num_frames} frames; say with --frame which one, from 0, is prompted")
     at = frame or 0
     prompts = Prompts()
     for number, options in enumerate(objects, start=1):
@@ -168,9 +158,7 @@ def _add_mask(prompts: Prompts, number: int, path: Path, scan: Scan, frame: int 
     mask = read(path)
     if mask.num_frames == 1:
         if frame is None and scan.num_frames > 1:
-            raise InputError(
-                f"--mask {path}: has one frame and {scan.label} has {scan.num_frames}; give --frame"
-            )
+            raise InputError(f"--mask {path}: has one frame and {scan.label} has {scan.num_frames}; give --frame")
         pairs = [(frame or 0, 0)]
     elif mask.num_frames == scan.num_frames:
         pairs = [(i, i) for i in range(scan.num_frames) if frame in (None, i)]

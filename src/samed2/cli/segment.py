@@ -38,9 +38,7 @@ class Job:
 
 
 def segment(
-    images: Annotated[
-        list[Path], typer.Argument(help="Images or volumes: PNG, JPEG, BMP, TIFF, DICOM, NIfTI.")
-    ],
+    images: Annotated[list[Path], typer.Argument(help="Images or volumes: PNG, JPEG, BMP, TIFF, DICOM, NIfTI.")],
     box: Annotated[Texts, typer.Option(help="[NAME=]x0,y0,x1,y1 in pixels. Repeat for parts.")] = None,
     point: Annotated[Texts, typer.Option(help="[NAME=]x,y inside the object; x,y,0 outside it.")] = None,
     mask: Annotated[Texts, typer.Option(help="[NAME=]FILE, an image that is not 0 on the object.")] = None,
@@ -52,12 +50,8 @@ def segment(
             "dealt out in order, one box (point, mask) for each.",
         ),
     ] = None,
-    prompts: Annotated[
-        Path | None, typer.Option(help="Prompts as a JSON file, for one image or many.")
-    ] = None,
-    frame: Annotated[
-        int | None, typer.Option(min=0, help="The frame or slice that is prompted, from 0.")
-    ] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Prompts as a JSON file, for one image or many.")] = None,
+    frame: Annotated[int | None, typer.Option(min=0, help="The frame or slice that is prompted, from 0.")] = None,
     model: Annotated[str, typer.Option(help=MODEL)] = "nano",
     memory: Annotated[Path | None, typer.Option(help="A memory file to read similar cases from.")] = None,
     window: Annotated[
@@ -65,19 +59,13 @@ def segment(
         typer.Option(help="auto, file, full, percentiles[:LO,HI], CENTRE,WIDTH or a CT preset such as lung."),
     ] = None,
     modality: Annotated[str | None, typer.Option(help=f"What the file shows: {MODALITIES}")] = None,
-    out: Annotated[
-        str | None, typer.Option(help="File (one image) or folder of the results. (default: here)")
-    ] = None,
+    out: Annotated[str | None, typer.Option(help="File (one image) or folder of the results. (default: here)")] = None,
     formats: Annotated[
         Texts,
-        typer.Option(
-            "--format", help=f"Repeatable: {', '.join(outputs.SUFFIXES)}. (default: by --out or the image)"
-        ),
+        typer.Option("--format", help=f"Repeatable: {', '.join(outputs.SUFFIXES)}. (default: by --out or the image)"),
     ] = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write a picture with contours.")] = False,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps. (default: the best there is)")
-    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. (default: the best there is)")] = None,
     multimask: Annotated[bool, typer.Option("--multimask", help="Choose among three proposals.")] = False,
     zoom: Annotated[bool, typer.Option("--zoom/--no-zoom", help="Look at a crop around the prompt.")] = True,
     mirror: Annotated[bool, typer.Option("--mirror", help="Also look at the mirror image; twice the time.")] = False,
@@ -127,9 +115,7 @@ def load_predictor(model: str, device: str | None, memory: Path | None) -> Predi
     return Predictor.from_pretrained(model, device=device, memory=memory)
 
 
-def _ready(
-    image: Path, job: Job, objects: list[ObjectOptions], given: Prompts | None
-) -> tuple[Scan, Prompts]:
+def _ready(image: Path, job: Job, objects: list[ObjectOptions], given: Prompts | None) -> tuple[Scan, Prompts]:
     """Read an image and check its prompts and window, before the model is loaded for a single one."""
     from samed2.io import read, resolve_window
 
@@ -190,9 +176,7 @@ def _run(
     return {"image": scan.label, "files": [str(path) for path in written], **summary}
 
 
-def write_all(
-    result: Segmentation, scan: Scan, files: list[tuple[str, Path]], window: str | None
-) -> list[Path]:
+def write_all(result: Segmentation, scan: Scan, files: list[tuple[str, Path]], window: str | None) -> list[Path]:
     """Write a segmentation in each format and return the files written."""
     from samed2.io.writers import write
 

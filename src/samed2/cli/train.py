@@ -15,9 +15,7 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Fields of the recipe to change, as name=value.")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of checkpoints, log and weights.")] = None,
 ) -> None:
     """Train a model from a recipe and print the folder of its weights."""

@@ -23,9 +23,7 @@ class ViewRange:
     augment: bool = True
 
 
-def draw_view(
-    box: tuple[float, float, float, float], size: int, limits: ViewRange, rng: np.random.Generator
-) -> View:
+def draw_view(box: tuple[float, float, float, float], size: int, limits: ViewRange, rng: np.random.Generator) -> View:
     """A random view that holds the frame box (y0, x0, y1, x1)."""
     y0, x0, y1, x1 = box
     longest = max(y1 - y0, x1 - x0)

@@ -73,9 +73,7 @@ class TaskIndex:
         weights: factors by task name ("DATASET/OBJECT").
     """
 
-    def __init__(
-        self, items: list[LoadedItem], balance: float = 0.25, weights: dict[str, float] | None = None
-    ):
+    def __init__(self, items: list[LoadedItem], balance: float = 0.25, weights: dict[str, float] | None = None):
         self.items = items
         places: dict[str, list[Place]] = defaultdict(list)
         for index, loaded in enumerate(items):
@@ -187,9 +185,7 @@ def look(frame: NDArray, window: Window, view: View) -> torch.Tensor:
     xy = corners @ matrix[:, :2].T + matrix[:, 2]
     height, width = frame.shape[:2]
     x0, y0 = (max(0, int(v)) for v in np.floor(xy.min(axis=0)) - 2)
-    x1, y1 = (
-        min(limit, int(v)) for v, limit in zip(np.ceil(xy.max(axis=0)) + 2, (width, height), strict=True)
-    )
+    x1, y1 = (min(limit, int(v)) for v, limit in zip(np.ceil(xy.max(axis=0)) + 2, (width, height), strict=True))
     piece = as_tensor(window.apply(frame[y0:y1, x0:x1]))
     moved = View(view.cy - y0, view.cx - x0, view.side, view.size, view.angle, view.flip_x, view.stretch)
     return three_channels(sample(piece, moved))
@@ -214,10 +210,7 @@ def jitter(box: torch.Tensor, size: int, rng: np.random.Generator) -> torch.Tens
     """Move each side: mostly outward by 0 to 6 % of the box, sometimes either way by up to 12 %."""
     shift = rng.uniform(0, 0.06, 4) if rng.random() < 0.7 else rng.uniform(-0.08, 0.12, 4)
     width, height = float(box[2] - box[0]), float(box[3] - box[1])
-    moved = (
-        box
-        + torch.tensor([-shift[0] * width, -shift[1] * height, shift[2] * width, shift[3] * height]).float()
-    )
+    moved = box + torch.tensor([-shift[0] * width, -shift[1] * height, shift[2] * width, shift[3] * height]).float()
     return moved.clamp(0, size)
 
 
@@ -247,9 +240,7 @@ def _windows(loaded: LoadedItem) -> list[Window]:
     if frames.ndim == 4 or (frames.dtype == np.uint8 and loaded.item.kind != "volume"):
         return [Window(0, 255, "dtype")]
     values = frames[:: max(1, len(frames) // 16)].astype(np.float32)
-    spans = [
-        np.percentile(values, (lo, hi)) for lo, hi in ((0.5, 99.5), (0.0, 100.0), (2.0, 98.0), (0.5, 99.9))
-    ]
+    spans = [np.percentile(values, (lo, hi)) for lo, hi in ((0.5, 99.5), (0.0, 100.0), (2.0, 98.0), (0.5, 99.9))]
     windows = [Window(float(lo), float(max(hi, lo + 1e-3)), "percentiles") for lo, hi in spans]
     if loaded.item.modality == "ct" and frames.dtype != np.uint8:
         offset = 0.0 if values.min() < -200 else 1024.0

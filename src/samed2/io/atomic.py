@@ -57,9 +57,7 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> Path:
 def _checked_target(path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     if not str(target).isprintable():
-        raise InputError(
-            f"{str(path)!r}: is not a usable file name, it holds control characters; choose another"
-        )
+        raise InputError(f"{str(path)!r}: is not a usable file name, it holds control characters; choose another")
     try:
         if target.is_symlink():  # keep the link, replace what it points to
             target = target.resolve()

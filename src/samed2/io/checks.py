@@ -31,9 +31,7 @@ def check_claim(path: Path, height: int, width: int, claimed_bytes: int, *, comp
     if height < 1 or width < 1:
         raise InputError(f"{path}: has no pixels, its header says {width} x {height}")
     if height * width > MAX_PIXELS:
-        raise InputError(
-            f"{path}: claims {width} x {height} pixels, wanted at most {MAX_PIXELS} a frame; shrink it"
-        )
+        raise InputError(f"{path}: claims {width} x {height} pixels, wanted at most {MAX_PIXELS} a frame; shrink it")
     size = path.stat().st_size
     if claimed_bytes > (size * MAX_RATIO + 2**16 if compressed else size):
         raise InputError(
@@ -67,8 +65,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
         raise InputError(f"{path}: does not fit into memory as {what}") from error
     except Exception as error:
         raise InputError(
-            f"{path}: cannot be read as {what}, it is damaged, cut off or of an unsupported kind "
-            f"({one_line(error)})"
+            f"{path}: cannot be read as {what}, it is damaged, cut off or of an unsupported kind ({one_line(error)})"
         ) from error
 
 
@@ -104,9 +101,7 @@ def grey_if_grey(pixels: NDArray[Any]) -> NDArray[Any]:
 
 def eight_bit_colors(colors: NDArray[Any]) -> NDArray[Any]:
     """16-bit palette colours that hold 8-bit ones, in either usual way, as 8 bits; others unchanged."""
-    if colors.dtype != np.uint16 or (
-        (colors & 255).any() and not np.array_equal(colors, (colors >> 8) * 257)
-    ):
+    if colors.dtype != np.uint16 or ((colors & 255).any() and not np.array_equal(colors, (colors >> 8) * 257)):
         return colors
     return (colors >> 8).astype(np.uint8)
 

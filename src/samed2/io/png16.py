@@ -26,18 +26,14 @@ def decode_png16(path: Path) -> NDArray[np.uint16]:
     header, data = _chunks(path)
     width, height, bits, colour, _, _, interlace = struct.unpack(">IIBBBBB", header)
     if interlace:
-        raise InputError(
-            f"{path}: is an interlaced 16-bit colour PNG, which is not read; save it without interlacing"
-        )
+        raise InputError(f"{path}: is an interlaced 16-bit colour PNG, which is not read; save it without interlacing")
     if bits != 16 or colour not in _SAMPLES:
         raise InputError(f"{path}: is damaged, wanted a 16-bit PNG with several samples per pixel")
     pixel = 2 * _SAMPLES[colour]
     row = width * pixel + 1
     raw = zlib.decompressobj().decompress(data, height * row)
     if len(raw) < height * row:
-        raise InputError(
-            f"{path}: is cut off, {len(raw)} of {height * row} bytes of pixels are there; copy it again"
-        )
+        raise InputError(f"{path}: is cut off, {len(raw)} of {height * row} bytes of pixels are there; copy it again")
     lines = np.frombuffer(raw, dtype=np.uint8).reshape(height, row)
     kinds = lines[:, 0]
     if (kinds > 4).any():
@@ -57,9 +53,7 @@ def _chunks(path: Path) -> tuple[bytes, bytes]:
             body = handle.read(length)
             check = handle.read(4)
             if len(body) < length or len(check) < 4:
-                raise InputError(
-                    f"{path}: is cut off inside its {kind.decode('latin-1')!r} part; copy it again"
-                )
+                raise InputError(f"{path}: is cut off inside its {kind.decode('latin-1')!r} part; copy it again")
             if kind in (b"IHDR", b"IDAT") and zlib.crc32(kind + body) != struct.unpack(">I", check)[0]:
                 raise InputError(
                     f"{path}: is damaged, the checksum of its {kind.decode()} part is wrong; copy it again"

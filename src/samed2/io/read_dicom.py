@@ -54,9 +54,7 @@ def read_dicom(path: Path) -> Scan:
         window = _file_window(dataset)
         if grey:
             pixels, window = _modality_values(dataset, pixels, window)
-        modality = MODALITIES.get(
-            str(dataset.get("Modality", "")).upper(), "rgb" if pixels.ndim == 3 else "unknown"
-        )
+        modality = MODALITIES.get(str(dataset.get("Modality", "")).upper(), "rgb" if pixels.ndim == 3 else "unknown")
         geometry = _geometry(path, dataset, notes)
         properties = {key: value for key in _KEPT if (value := _short(dataset.get(key)))}
     return Scan(
@@ -101,16 +99,12 @@ def _check_deflated(path: Path, meta: Any) -> None:
 
 
 def _check(path: Path, dataset: Any) -> None:
-    known = _NO_IMAGE.get(
-        str(dataset.get("SOPClassUID", dataset.file_meta.get("MediaStorageSOPClassUID", "")))
-    )
+    known = _NO_IMAGE.get(str(dataset.get("SOPClassUID", dataset.file_meta.get("MediaStorageSOPClassUID", ""))))
     if known is not None:
         raise InputError(f"{path}: is {known}")
     if not any(key in dataset for key in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         kind = _short(dataset.get("Modality")) or "unknown modality"
-        raise InputError(
-            f"{path}: is DICOM without an image ({kind}), or cut off before its pixels; give an image"
-        )
+        raise InputError(f"{path}: is DICOM without an image ({kind}), or cut off before its pixels; give an image")
     for key in ("Rows", "Columns", "BitsAllocated", "SamplesPerPixel"):
         if dataset.get(key) is None:
             raise InputError(f"{path}: DICOM field {key} is missing, the image cannot be decoded")
@@ -197,9 +191,7 @@ def _geometry(path: Path, dataset: Any, notes: list[str]) -> Geometry:
     spacing = _numbers(dataset.get("PixelSpacing"), 2) or _numbers(dataset.get("ImagerPixelSpacing"), 2)
     if spacing is None or min(spacing) <= 0:
         return Geometry.unknown()
-    thickness = _number(dataset.get("SpacingBetweenSlices"), 0.0) or _number(
-        dataset.get("SliceThickness"), 0.0
-    )
+    thickness = _number(dataset.get("SpacingBetweenSlices"), 0.0) or _number(dataset.get("SliceThickness"), 0.0)
     step = abs(thickness) if math.isfinite(thickness) and thickness else 1.0
     axes = _numbers(dataset.get("ImageOrientationPatient"), 6)
     origin = _numbers(dataset.get("ImagePositionPatient"), 3)

@@ -81,11 +81,7 @@ class NiftiSource:
         self._packed = path.name.lower().endswith(".gz")
         self._kept: NDArray[Any] | None = None
         stored = image.get_data_dtype()
-        if (
-            stored.kind == "c"
-            or (stored.names and stored.names[:3] != ("R", "G", "B"))
-            or stored.kind not in "uifV"
-        ):
+        if stored.kind == "c" or (stored.names and stored.names[:3] != ("R", "G", "B")) or stored.kind not in "uifV":
             raise InputError(f"{path}: holds values of type {stored}, wanted whole or real numbers or RGB")
         self._slope, self._inter = float(self._proxy.slope), float(self._proxy.inter)
         self._scaled = not stored.names and (self._slope, self._inter) != (1.0, 0.0)

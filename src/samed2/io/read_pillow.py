@@ -40,9 +40,7 @@ def read_png(path: Path) -> Scan:
     width, height, bits, colour = struct.unpack(">IIBB", header[16:26])
     samples = _PNG_SAMPLES.get(colour)
     if samples is None:
-        raise InputError(
-            f"{path}: is damaged, its PNG colour type is {colour}, wanted one of {list(_PNG_SAMPLES)}"
-        )
+        raise InputError(f"{path}: is damaged, its PNG colour type is {colour}, wanted one of {list(_PNG_SAMPLES)}")
     check_claim(path, height, width, height * ((width * samples * bits + 7) // 8))
     if bits == 16 and samples > 1:
         from samed2.io.png16 import decode_png16
@@ -57,9 +55,7 @@ def read_png(path: Path) -> Scan:
     return _from_pillow(path, "PNG", image)
 
 
-@register_reader(
-    "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), lambda path, head: head.startswith(b"\xff\xd8\xff")
-)
+@register_reader("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), lambda path, head: head.startswith(b"\xff\xd8\xff"))
 def read_jpeg(path: Path) -> Scan:
     """A JPEG, grey, colour or CMYK."""
     from PIL import JpegImagePlugin
@@ -100,9 +96,7 @@ def pillow_pixels(image: Any, notes: list[str], label: object) -> NDArray[Any]:
         return np.asarray(image.convert("RGB"))
     if mode in ("L", "RGB", "I", "F") or mode.startswith("I;16"):
         return native_order(np.asarray(image))
-    raise InputError(
-        f"{label}: has pixels of kind {mode}, wanted grey, RGB, RGBA or a palette; convert it to PNG"
-    )
+    raise InputError(f"{label}: has pixels of kind {mode}, wanted grey, RGB, RGBA or a palette; convert it to PNG")
 
 
 def _from_pillow(path: Path, name: str, image: Any) -> Scan:

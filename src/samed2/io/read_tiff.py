@@ -58,9 +58,7 @@ def _open(path: Path) -> tuple[FrameSource, list[str], dict[str, Any]]:
             return ArraySource(stack), notes, properties
         pages = _alike(path, tif.pages, first)
         if len(pages) < len(tif.pages):
-            notes.append(
-                f"{path}: has {len(tif.pages)} pages of many sizes, the {len(pages)} like the first are read"
-            )
+            notes.append(f"{path}: has {len(tif.pages)} pages of many sizes, the {len(pages)} like the first are read")
     source = TiffSource(path, pages, notes)
     return source, notes, properties
 
@@ -72,9 +70,7 @@ def _check_chain(path: Path) -> None:
         head = file.read(16)
         order = "<" if head[:2] == b"II" else ">"
         big = head[2:4] in (b"+\0", b"\0+")
-        count_form, entry, offset_form = (
-            (f"{order}Q", 20, f"{order}Q") if big else (f"{order}H", 12, f"{order}I")
-        )
+        count_form, entry, offset_form = (f"{order}Q", 20, f"{order}Q") if big else (f"{order}H", 12, f"{order}I")
         word, count_size = struct.calcsize(offset_form), struct.calcsize(count_form)
         (offset,) = struct.unpack_from(offset_form, head.ljust(16, b"\0"), 8 if big else 4)
         seen: set[int] = set()
@@ -86,9 +82,7 @@ def _check_chain(path: Path) -> None:
             (entries,) = struct.unpack(count_form, file.read(count_size).ljust(count_size, b"\0"))
             end = offset + count_size + entries * entry
             if entries == 0 or end > size:
-                raise InputError(
-                    f"{path}: is cut off, its page {len(seen)} lies behind its end; copy it again"
-                )
+                raise InputError(f"{path}: is cut off, its page {len(seen)} lies behind its end; copy it again")
             file.seek(end)
             (offset,) = struct.unpack(offset_form, file.read(word).ljust(word, b"\0"))
 
@@ -181,14 +175,10 @@ def _tifffile() -> Any:
 
 def _check_page(path: Path, page: Any) -> None:
     if page.imagedepth != 1:
-        raise InputError(
-            f"{path}: has pages of depth {page.imagedepth}, wanted flat pages; save slices as pages"
-        )
+        raise InputError(f"{path}: has pages of depth {page.imagedepth}, wanted flat pages; save slices as pages")
     samples, bits = int(page.samplesperpixel), int(page.bitspersample)
     claimed = int(page.imagelength) * ((int(page.imagewidth) * samples * bits + 7) // 8)
-    check_claim(
-        path, int(page.imagelength), int(page.imagewidth), claimed, compressed=int(page.compression) != 1
-    )
+    check_claim(path, int(page.imagelength), int(page.imagewidth), claimed, compressed=int(page.compression) != 1)
     if page.dtype is None or page.dtype.kind not in "uifb":
         raise InputError(f"{path}: holds values of type {page.dtype}, wanted whole or real numbers")
 
@@ -204,9 +194,7 @@ def _page_pixels(page: Any, notes: list[str], path: Path) -> NDArray[Any]:
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8) * np.uint8(255)
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[-1] > 4):
-        raise InputError(
-            f"{path}: has pages of shape {pixels.shape} ({page.axes}), wanted 1, 3 or 4 channels"
-        )
+        raise InputError(f"{path}: has pages of shape {pixels.shape} ({page.axes}), wanted 1, 3 or 4 channels")
     if photometric == 3:
         return _palette(pixels, page.colormap)
     if photometric == 0 and pixels.dtype.kind == "u":

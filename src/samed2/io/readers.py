@@ -29,9 +29,7 @@ class Reader:
 READERS: dict[str, Reader] = {}
 
 
-def register_reader(
-    name: str, suffixes: tuple[str, ...], sniff: Sniff
-) -> Callable[[ReadFunction], ReadFunction]:
+def register_reader(name: str, suffixes: tuple[str, ...], sniff: Sniff) -> Callable[[ReadFunction], ReadFunction]:
     """Register the decorated `function(path) -> Scan` as the reader of a format.
 
     `sniff(path, head)` gets the first bytes of the file (at most 1024) and says whether the reader knows it.

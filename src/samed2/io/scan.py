@@ -66,9 +66,7 @@ class Scan:
         self._hash: str | None = None
         self._checked: set[int] = set()
         if min(self.source.shape) < 1:
-            raise InputError(
-                f"{self.label}: has no pixels, its shape is {self.source.shape} (frames, height, width)"
-            )
+            raise InputError(f"{self.label}: has no pixels, its shape is {self.source.shape} (frames, height, width)")
 
     @property
     def label(self) -> str:
@@ -188,9 +186,7 @@ class Scan:
         """
         values = _as_frames(np.asarray(array), kind, channels_last, name)
         if kind == "image" and len(values) != 1:
-            raise InputError(
-                f"{name}: got {len(values)} frames, an image has one; say kind='volume' or kind='video'"
-            )
+            raise InputError(f"{name}: got {len(values)} frames, an image has one; say kind='volume' or kind='video'")
         if kind is None:
             kind = "image" if len(values) == 1 else "volume"
         return cls(

@@ -52,9 +52,7 @@ class Window:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.high - self.low) and self.low <= self.high):
-            raise InputError(
-                f"window: got {self.low} to {self.high}, wanted finite numbers, the lower one first"
-            )
+            raise InputError(f"window: got {self.low} to {self.high}, wanted finite numbers, the lower one first")
 
     @classmethod
     def from_center(cls, center: float, width: float, source: str = "manual") -> Window:

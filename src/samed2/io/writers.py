@@ -76,9 +76,7 @@ def write(
     target = Path(path)
     writer = _pick(target, format)
     if not target.name.lower().endswith(writer.suffixes):
-        raise InputError(
-            f"{path}: {writer.name} files end with {' or '.join(writer.suffixes)}; rename the output"
-        )
+        raise InputError(f"{path}: {writer.name} files end with {' or '.join(writer.suffixes)}; rename the output")
     if scan is not None and scan.shape != segmentation.shape:
         raise InputError(
             f"{path}: the scan {scan.label} has shape {scan.shape}, "

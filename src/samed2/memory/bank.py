@@ -208,6 +208,4 @@ def _check_same_kind(first: SelectiveMemory, other: SelectiveMemory, number: int
         pairs["embedding_shape"] = (first.embedding_shape, other.embedding_shape)
     for field, (got, wanted) in pairs.items():
         if got != wanted:
-            raise InputError(
-                f"memory merge: bank {number} has {field} {wanted!r}, bank 1 has {got!r}; they must agree"
-            )
+            raise InputError(f"memory merge: bank {number} has {field} {wanted!r}, bank 1 has {got!r}; they must agree")

@@ -25,7 +25,5 @@ def three(shape: Sequence[int], field: str) -> tuple[int, int, int]:
     """Return three sizes of 1 or more, or raise an InputError naming the field."""
     numbers = [int(size) for size in shape]
     if len(numbers) != 3 or min(numbers) < 1:
-        raise InputError(
-            f"memory {field}: got {tuple(shape)}, wanted three sizes (channels, h, w) of 1 or more"
-        )
+        raise InputError(f"memory {field}: got {tuple(shape)}, wanted three sizes (channels, h, w) of 1 or more")
     return numbers[0], numbers[1], numbers[2]

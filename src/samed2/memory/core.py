@@ -11,7 +11,7 @@ from torch import Tensor
 from samed2.errors import InputError
 from samed2.memory.checks import passes, three, whole
 from samed2.memory.entries import Entry, Retrieval, WriteResult, check_confidence, texts
-from samed2.memory.keys import FeatureKeys, draws, get_keys, sketch
+from samed2.memory.keys import FeatureKeys, Query, draws, get_keys, sketch
 from samed2.memory.policies import Reading, Writing, get_policy
 from samed2.memory.store import FEATURE_DTYPES, Storage, Store
 
@@ -129,11 +129,13 @@ class Bank:
         wanted = list(range(len(self)))
         if task is not None or modality is not None:
             facts = self._entries
-            wanted = [
-                i for i in wanted if passes(facts[i].task, task) and passes(facts[i].modality, modality)
-            ]
+            wanted = [i for i in wanted if passes(facts[i].task, task) and passes(facts[i].modality, modality)]
         known, positions = self._reading(), torch.tensor(wanted, dtype=torch.long)
-        ranked = [self._rank(query, known, positions, min(k, len(wanted))) for query in embedding]
+        queries = [self._keys.query(row) for row in embedding]
+        ranked = [
+            self._rank(row, query, known, positions, min(k, len(wanted)))
+            for row, query in zip(embedding, queries, strict=True)
+        ]
         count, device = min(k, len(wanted)), embedding.device
         kept_as = FEATURE_DTYPES[self.storage.feature_dtype]
         features = torch.empty((len(embedding), count, *self._feature_shape), dtype=kept_as)
@@ -144,7 +146,11 @@ class Bank:
         indices = torch.stack([r[0] for r in ranked]) if ranked else torch.empty((0, count), dtype=torch.long)
         scores = torch.stack([r[1] for r in ranked]) if ranked else torch.empty((0, count))
         return Retrieval(
-            features.to(device), confidence[indices].to(device), indices.to(device), scores.to(device)
+            features.to(device),
+            confidence[indices].to(device),
+            indices.to(device),
+            scores.to(device),
+            tuple(queries),
         )
 
     @torch.no_grad()
@@ -157,6 +163,7 @@ class Bank:
         task: str | Sequence[str] | None = None,
         modality: str | Sequence[str] | None = None,
         origin: str | Sequence[str] | None = None,
+        retrieved: Retrieval | None = None,
     ) -> list[WriteResult]:
         """Offer B samples to the bank, one after the other: the same as B calls with one sample each.
 
@@ -167,10 +174,11 @@ class Bank:
             feature: (B, M, h, w) memory features.
             confidence: (B,) predicted IoU in [0, 1].
             task, modality, origin: one text for all samples, a list of B, or None.
+            retrieved: what `retrieve` answered for the same embeddings; saves making their keys again.
 
         Raises:
-            InputError: another shape or number of samples, NaN, Inf, a confidence outside [0, 1]. Nothing is
-                added.
+            InputError: another shape or number of samples, NaN, Inf, a confidence outside [0, 1], or
+                `retrieved` of other embeddings. Nothing is added.
         """
         self._check_embedding(embedding)
         count = len(embedding)
@@ -188,13 +196,12 @@ class Bank:
         )
         names = zip(*columns, strict=True)
         encoded = [self._features.encode(row, self.storage.feature_dtype) for row in feature]
-        keys = [self._keys.encode(row) for row in embedding] if self._capacity else [{}] * count
+        keys = self._key_values(embedding, retrieved) if self._capacity else [{}] * count
         if count and self._capacity and self._store is None:
             self._embedding_shape = three(embedding.shape[1:], "embedding")
             self._store = self._new_store()
         return [
-            self._insert({**f, **k}, Entry(c, *text))
-            for f, k, c, text in zip(encoded, keys, sure, names, strict=True)
+            self._insert({**f, **k}, Entry(c, *text)) for f, k, c, text in zip(encoded, keys, sure, names, strict=True)
         ]
 
     @property
@@ -226,6 +233,14 @@ class Bank:
             self._entries[position] = entry
         return WriteResult(position, replaced, True)
 
+    def _key_values(self, embedding: Tensor, retrieved: Retrieval | None) -> list[dict[str, Tensor]]:
+        if retrieved is None:
+            return [self._keys.encode(row) for row in embedding]
+        queries = retrieved.keys
+        if len(queries) != len(embedding) or not all(map(Query.is_of, queries, embedding)):
+            raise InputError("memory retrieved: it is the answer to other embeddings than those to be added")
+        return [self._keys.reuse(query, row) for query, row in zip(queries, embedding, strict=True)]
+
     def _writing(self, values: Mapping[str, Tensor], confidence: float) -> Writing:
         known = self._reading()
         return Writing(
@@ -237,10 +252,9 @@ class Bank:
         )
 
     def _rank(
-        self, embedding: Tensor, known: Reading, positions: Tensor, count: int
+        self, embedding: Tensor, query: Query, known: Reading, positions: Tensor, count: int
     ) -> tuple[Tensor, Tensor]:
-        """Return positions (count,) and scores (count,) of the best for one query (d, h, w)."""
-        query = self._keys.query(embedding)
+        """Return positions (count,) and scores (count,) of the best for one embedding (d, h, w) and its query."""
         if not count:
             return torch.empty(0, dtype=torch.long), torch.empty(0)
         read = replace(known, random=self._draws(embedding))
@@ -281,9 +295,7 @@ class Bank:
     def _check_embedding(self, embedding: Tensor) -> None:
         shape = tuple(embedding.shape)
         if len(shape) != 4 or 0 in shape[1:] or not embedding.dtype.is_floating_point:
-            raise InputError(
-                f"memory embedding: got {embedding.dtype} of shape {shape}, wanted floats (B, d, h, w)"
-            )
+            raise InputError(f"memory embedding: got {embedding.dtype} of shape {shape}, wanted floats (B, d, h, w)")
         if self._embedding_shape is not None and shape[1:] != self._embedding_shape:
             wanted = ("B", *self._embedding_shape)
             raise InputError(f"memory embedding: got shape {shape}, wanted {wanted} as in the bank")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from samed2.errors import InputError
+from samed2.memory.keys import Query
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,14 @@ class Retrieval:
     k' is k, or the number of entries that pass the filters where that is smaller.
 
     features: (B, k', M, h, w). confidence, scores: (B, k'). indices: (B, k') positions in the bank.
+    keys: what the B embeddings were compared by; `SelectiveMemory.add` can use it again.
     """
 
     features: Tensor
     confidence: Tensor
     indices: Tensor
     scores: Tensor
+    keys: tuple[Query, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,7 @@ def fingerprint(parameters: Mapping[str, Tensor]) -> str:
         value = parameters[name].detach()
         digest.update(f"{name}{tuple(value.shape)}".encode())
         plain = value.to("cpu", torch.bfloat16).contiguous()
-        digest.update(
-            plain.view(torch.int16).numpy().tobytes() if plain.dim() else str(float(plain)).encode()
-        )
+        digest.update(plain.view(torch.int16).numpy().tobytes() if plain.dim() else str(float(plain)).encode())
     return digest.hexdigest()[:32]
 
 

@@ -73,9 +73,7 @@ class Found:
         """
         out = {}
         for name, column in columns.items():
-            out[name] = _tensor(
-                self.path, self.stored, name, (len(self.entries), *column.shape), column.dtype
-            )
+            out[name] = _tensor(self.path, self.stored, name, (len(self.entries), *column.shape), column.dtype)
             if not column.shape and not bool(torch.isfinite(out[name]).all()):
                 raise InputError(f"{self.path}: tensor {name} holds NaN or Inf: the file is damaged")
         return out
@@ -98,9 +96,7 @@ def write(
     }
     columns = {name: Column(tuple(value.shape[1:]), value.dtype) for name, value in facts.items()}
     columns |= store.columns if store is not None else {}
-    columns = dict(
-        sorted(columns.items(), key=lambda item: -item[1].dtype.itemsize)
-    )  # keeps all of them aligned
+    columns = dict(sorted(columns.items(), key=lambda item: -item[1].dtype.itemsize))  # keeps all of them aligned
     start = 0
     for name, column in columns.items():
         size = len(order) * math.prod(column.shape) * column.dtype.itemsize
@@ -170,9 +166,7 @@ def _table(name: str, handle: BinaryIO, size: int) -> tuple[dict[str, Any], int]
     if length > _MAX_HEADER:
         raise InputError(f"{name}: is not a memory file (its header claims {length} bytes)")
     if 8 + length > size:
-        raise InputError(
-            f"{name}: is cut off or not a memory file: {size} bytes, wanted {8 + length} for its header"
-        )
+        raise InputError(f"{name}: is cut off or not a memory file: {size} bytes, wanted {8 + length} for its header")
     try:
         table = json.loads(handle.read(length))
         ends = [int(item["data_offsets"][1]) for key, item in table.items() if key != "__metadata__"]
@@ -180,9 +174,7 @@ def _table(name: str, handle: BinaryIO, size: int) -> tuple[dict[str, Any], int]
         raise InputError(f"{name}: is not a memory file (no safetensors header)") from error
     wanted = 8 + length + max(ends, default=0)
     if size != wanted:
-        raise InputError(
-            f"{name}: is cut off or damaged: got {size} bytes, wanted {wanted}; copy or make it again"
-        )
+        raise InputError(f"{name}: is cut off or damaged: got {size} bytes, wanted {wanted}; copy or make it again")
     return table, 8 + length
 
 
@@ -246,9 +238,7 @@ def _view(name: str, key: str, item: Any, data: Tensor) -> Tensor:
     return part.view(dtype).view(shape)
 
 
-def _tensor(
-    path: str, stored: Mapping[str, Tensor], name: str, shape: tuple[int, ...], dtype: torch.dtype
-) -> Tensor:
+def _tensor(path: str, stored: Mapping[str, Tensor], name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     if name not in stored:
         raise InputError(f"{path}: tensor {name}: is missing, wanted shape {shape}")
     value = stored[name]

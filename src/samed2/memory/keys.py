@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,10 +30,18 @@ _TINY = 1e-12
 
 @dataclass(frozen=True)
 class Query:
-    """One embedding made ready for comparing: the `exact` key and its small `coarse` version, if any."""
+    """One embedding made ready for comparing: the `exact` key and its small `coarse` version, if any.
+
+    probe: the embedding's first numbers, by which it is recognised when the key is used again.
+    """
 
     exact: Tensor
     coarse: Tensor | None = None
+    probe: Tensor | None = None
+
+    def is_of(self, embedding: Tensor) -> bool:
+        """Whether this is the key of an embedding (d, h, w), judged by its first numbers."""
+        return self.probe is not None and torch.equal(self.probe, _probe(embedding))
 
 
 class PooledKeys:
@@ -63,7 +71,10 @@ class PooledKeys:
 
     def encode(self, embedding: Tensor) -> dict[str, Tensor]:
         """Return the columns' values of one embedding (d, h, w)."""
-        query = self.query(embedding)
+        return self.reuse(self.query(embedding), embedding)
+
+    def reuse(self, query: Query, embedding: Tensor) -> dict[str, Tensor]:
+        """Return the same as `encode`, with the work of `query` already done."""
         assert query.coarse is not None
         key = (query.exact * (127 / query.exact.abs().amax().clamp(min=_TINY))).round_().to(torch.int8)
         scale = torch.linalg.vector_norm(query.exact) / torch.linalg.vector_norm(key.float()).clamp(min=_TINY)
@@ -79,7 +90,8 @@ class PooledKeys:
         means *= (height * width) ** 0.5 / norm
         length = (1 - means.square().sum()).clamp(min=0).sqrt()  # of what the means leave out
         small = _bucketed(signed.flatten(), COARSE_NUMBERS)
-        return Query(_of_length(signed, length), torch.cat([means, _of_length(small, length)]))
+        coarse = torch.cat([means, _of_length(small, length)])
+        return Query(_of_length(signed, length), coarse, _probe(embedding))
 
     def estimate(self, store: Store, query: Query) -> Tensor:
         """Return a rough cosine (rows,) of the query to every row."""
@@ -114,9 +126,13 @@ class FlatKeys:
         """Return the columns' values of one embedding (d, h, w)."""
         return {"key": embedding, "key_norm": _norm(embedding, "embedding")}
 
+    def reuse(self, query: Query, embedding: Tensor) -> dict[str, Tensor]:
+        """Return the same as `encode`; what is stored is the embedding itself."""
+        return self.encode(embedding)
+
     def query(self, embedding: Tensor) -> Query:
         """Return one embedding (d, h, w) as a unit vector of the same shape, on the CPU."""
-        return Query((embedding.float() / _norm(embedding, "embedding")).cpu())
+        return Query((embedding.float() / _norm(embedding, "embedding")).cpu(), probe=_probe(embedding))
 
     def estimate(self, store: Store, query: Query) -> Tensor:
         """Return the exact cosine (rows,) of the query to every row."""
@@ -134,8 +150,8 @@ class ReleasedKeys(FlatKeys):
 
     def query(self, embedding: Tensor) -> Query:
         """Return one embedding (d, h, w) as a unit vector in (h, w, d) order, in the old shape."""
-        exact = super().query(embedding).exact
-        return Query(exact.permute(1, 2, 0).reshape(exact.shape))
+        query = super().query(embedding)
+        return replace(query, exact=query.exact.permute(1, 2, 0).reshape(query.exact.shape))
 
 
 KEYS: dict[str, PooledKeys | FlatKeys] = {
@@ -226,6 +242,10 @@ def _projection(size: int, seed: int) -> np.ndarray:
 def _signs(depth: int, height: int, width: int) -> Tensor:
     bits = np.random.RandomState(_SIGN_SEED).randint(0, 2, (depth, height, width), dtype=np.int8)
     return torch.from_numpy(bits).float().mul_(2).sub_(1)
+
+
+def _probe(embedding: Tensor) -> Tensor:
+    return embedding.detach().flatten()[:: max(1, embedding.numel() // 64)].to("cpu", torch.float32, copy=True)
 
 
 def _signed_sum(maps: Tensor, means: Tensor, signs: Tensor, groups: int) -> Tensor:

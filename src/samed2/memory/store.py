@@ -56,9 +56,7 @@ class Store:
     Blocks grow by doubling and are never copied, so that a file mapped at load time stays on disk.
     """
 
-    def __init__(
-        self, columns: Mapping[str, Column], directory: str | os.PathLike[str] | None = None
-    ) -> None:
+    def __init__(self, columns: Mapping[str, Column], directory: str | os.PathLike[str] | None = None) -> None:
         self.columns = dict(columns)
         self._directory = directory
         self._blocks: list[dict[str, Tensor]] = []
@@ -146,11 +144,7 @@ def _scratch(nbytes: int, directory: str | os.PathLike[str]) -> Tensor:
         with tempfile.TemporaryFile(dir=directory) as handle:
             if hasattr(os, "posix_fallocate"):  # a full disk is an error now, not a crash at the first write
                 os.posix_fallocate(handle.fileno(), 0, nbytes)
-            array = np.memmap(
-                handle, dtype=np.uint8, mode="r+" if os.name == "posix" else "w+", shape=(nbytes,)
-            )
+            array = np.memmap(handle, dtype=np.uint8, mode="r+" if os.name == "posix" else "w+", shape=(nbytes,))
     except OSError as error:
-        raise InputError(
-            f"memory directory {directory}: no room for {nbytes} bytes: {error.strerror}"
-        ) from error
+        raise InputError(f"memory directory {directory}: no room for {nbytes} bytes: {error.strerror}") from error
     return torch.from_numpy(array)

@@ -19,9 +19,7 @@ def init_from_scratch(model: SAMed2Model, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d):
-            fan = (
-                module.weight[0].numel() if not isinstance(module, nn.ConvTranspose2d) else module.in_channels
-            )
+            fan = module.weight[0].numel() if not isinstance(module, nn.ConvTranspose2d) else module.in_channels
             bound = (3.0 / fan) ** 0.5
             module.weight.uniform_(-bound, bound, generator=generator)
             if module.bias is not None:

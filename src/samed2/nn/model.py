@@ -103,9 +103,7 @@ class SAMed2Model(Sam2VideoModel):
         attention = self.memory_attention
         rotary = attention.rotary_emb(tokens, _grid_positions(low.shape[2], low.shape[3], low.device))
         for layer in attention.layers:
-            tokens = layer(
-                queries=tokens, keys=keys, key_point_embedding=key_position, rope_position_embeddings=rotary
-            )
+            tokens = layer(queries=tokens, keys=keys, key_point_embedding=key_position, rope_position_embeddings=rotary)
         return attention.layer_norm(tokens)[:, 0].transpose(1, 2).reshape(low.shape)
 
     def memory_position(self, size: Sequence[int]) -> torch.Tensor:

@@ -44,9 +44,7 @@ def from_json(source: Source, folder: str | os.PathLike[str] | None = None) -> P
     """
     data, where, base = _load(source, folder)
     if "images" in data:
-        raise InputError(
-            f"{where}: holds prompts of many images under 'images', wanted 'objects' of one image"
-        )
+        raise InputError(f"{where}: holds prompts of many images under 'images', wanted 'objects' of one image")
     return _prompts(data, where, base)
 
 
@@ -59,9 +57,7 @@ def images_from_json(source: Source, folder: str | os.PathLike[str] | None = Non
     data, where, base = _load(source, folder)
     images = data.get("images")
     if not isinstance(images, dict) or not images:
-        raise InputError(
-            f"{where}: field 'images' is {_kind(images)}, wanted an object such as {{\"a.png\": {{...}}}}"
-        )
+        raise InputError(f"{where}: field 'images' is {_kind(images)}, wanted an object such as {{\"a.png\": {{...}}}}")
     return {name: _prompts(entry, f"{where}: images[{name!r}]", base) for name, entry in images.items()}
 
 
@@ -81,8 +77,7 @@ def _object_json(key: int, entry: ObjectPrompts) -> dict[str, Any]:
         out["text"] = entry.text
     if entry.boxes:
         out["boxes"] = [
-            {"frame": int(f), "box": [float(x0), float(y0), float(x1), float(y1)]}
-            for f, y0, x0, y1, x1 in entry.boxes
+            {"frame": int(f), "box": [float(x0), float(y0), float(x1), float(y1)]} for f, y0, x0, y1, x1 in entry.boxes
         ]
     if entry.points:
         out["points"] = [
@@ -106,9 +101,7 @@ def _load(source: Source, folder: str | os.PathLike[str] | None) -> tuple[dict[s
         if not path.exists():
             raise InputError(f"{path}: does not exist; check the path")
         if path.stat().st_size > _MAX_JSON_BYTES:
-            raise InputError(
-                f"{path}: has {path.stat().st_size} bytes, wanted at most {_MAX_JSON_BYTES} of prompts"
-            )
+            raise InputError(f"{path}: has {path.stat().st_size} bytes, wanted at most {_MAX_JSON_BYTES} of prompts")
         data = json.loads(path.read_text(encoding="utf-8-sig"))
     except InputError:
         raise
@@ -116,9 +109,7 @@ def _load(source: Source, folder: str | os.PathLike[str] | None) -> tuple[dict[s
         raise InputError(f"{path}: cannot be opened ({error.strerror or error})") from error
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise InputError(
-            f'{path}: is not JSON ({reason}); wanted prompts such as {{"objects": [...]}}'
-        ) from error
+        raise InputError(f'{path}: is not JSON ({reason}); wanted prompts such as {{"objects": [...]}}') from error
     if not isinstance(data, dict):
         raise InputError(f"{path}: holds {_kind(data)}, wanted an object with the field 'objects'")
     return data, str(path), Path(folder) if folder is not None else path.parent
@@ -127,13 +118,9 @@ def _load(source: Source, folder: str | os.PathLike[str] | None) -> tuple[dict[s
 def _prompts(data: Any, where: str, base: Path) -> Prompts:
     entries = data.get("objects") if isinstance(data, dict) else None
     if not isinstance(entries, list):
-        raise InputError(
-            f"{where}: field 'objects' is {_kind(entries)}, wanted a list of objects with prompts"
-        )
+        raise InputError(f"{where}: field 'objects' is {_kind(entries)}, wanted a list of objects with prompts")
     if not entries:
-        raise InputError(
-            f"{where}: field 'objects' is an empty list, wanted at least one object with prompts"
-        )
+        raise InputError(f"{where}: field 'objects' is an empty list, wanted at least one object with prompts")
     prompts = Prompts()
     for index, entry in enumerate(entries):
         _add_object(prompts, entry, index, f"{where}: objects[{index}]", base)
@@ -172,9 +159,7 @@ def _add_object(prompts: Prompts, entry: Any, index: int, where: str, base: Path
 
 def _add_mask(prompts: Prompts, key: int, item: Any, where: str, base: Path) -> None:
     if not isinstance(item, dict) or ("rle" in item) == ("mask" in item):
-        raise InputError(
-            f"{where}: is {_kind(item)}, wanted an object with 'frame' and either 'mask' or 'rle'"
-        )
+        raise InputError(f"{where}: is {_kind(item)}, wanted an object with 'frame' and either 'mask' or 'rle'")
     frame = _frame(item, where)
     if "rle" in item:
         prompts.add_mask(key, frame, _from_rle(item["rle"], f"{where}.rle"))

@@ -129,8 +129,7 @@ class Prompts:
                 points=[_point(p, f"{where}, point {i + 1}", scan) for i, p in enumerate(entry.points)],
                 boxes=[_box(b, f"{where}, box {i + 1}", scan) for i, b in enumerate(entry.boxes)],
                 masks={
-                    _frame(f, f"{where}, mask", scan): _mask(m, f"{where}, mask", scan)
-                    for f, m in entry.masks.items()
+                    _frame(f, f"{where}, mask", scan): _mask(m, f"{where}, mask", scan) for f, m in entry.masks.items()
                 },
             )
         return Prompts(checked)
@@ -172,9 +171,7 @@ def _box(box: Any, where: str, scan: Scan) -> Box:
         raise InputError(f"{where}: {said} is empty, wanted at least one pixel each way")
     cut = (max(y0, 0.0), max(x0, 0.0), min(y1, float(scan.height)), min(x1, float(scan.width)))
     if cut[2] - cut[0] < 1 or cut[3] - cut[1] < 1:
-        raise InputError(
-            f"{where}: {said} lies outside the image of {scan.width} x {scan.height} ({scan.label})"
-        )
+        raise InputError(f"{where}: {said} lies outside the image of {scan.width} x {scan.height} ({scan.label})")
     return Box(number, *cut)
 
 
@@ -194,9 +191,7 @@ def _mask(mask: Any, where: str, scan: Scan) -> NDArray[np.bool_]:
 def _frame(frame: Any, where: str, scan: Scan) -> int:
     number = _whole(frame, f"{where}: frame")
     if not 0 <= number < scan.num_frames:
-        raise InputError(
-            f"{where}: frame {number} is unknown, wanted 0 to {scan.num_frames - 1} ({scan.label})"
-        )
+        raise InputError(f"{where}: frame {number} is unknown, wanted 0 to {scan.num_frames - 1} ({scan.label})")
     return number
 
 

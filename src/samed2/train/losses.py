@@ -18,9 +18,7 @@ def dice_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 def bce_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Mean binary cross-entropy over pixels; (..., H, W) -> (...)."""
-    return F.binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none").mean(
-        (-2, -1)
-    )
+    return F.binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none").mean((-2, -1))
 
 
 def mask_iou(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -31,9 +31,7 @@ def build_optimizers(model: SAMed2Model, recipe: OptimizerRecipe) -> list[torch.
     ]
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=recipe.betas, fused=True)]
     if matrices:
-        optimizers.append(
-            torch.optim.Muon(matrices, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
-        )
+        optimizers.append(torch.optim.Muon(matrices, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"))
     return optimizers
 
 

@@ -127,9 +127,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
-        raise InputError(
-            f"{path}: got {type(values).__name__}, wanted fields such as seed, data, model, stages"
-        )
+        raise InputError(f"{path}: got {type(values).__name__}, wanted fields such as seed, data, model, stages")
     for text in overrides or []:
         _override(values, text)
     try:

@@ -41,9 +41,7 @@ def step_loss(
     return loss, figures
 
 
-def recall(
-    model: SAMed2Model, features: Features, batch: Batch, rng: np.random.Generator
-) -> torch.Tensor | None:
+def recall(model: SAMed2Model, features: Features, batch: Batch, rng: np.random.Generator) -> torch.Tensor | None:
     """Memory of 1 to 4 other rows of the batch, with their true masks, (N, k, M, h, w)."""
     rows = features.low.shape[0]
     count = min(int(rng.integers(0 if batch.prompt != "none" else 1, 5)), rows - 1)

@@ -32,9 +32,7 @@ CHECKPOINT = "checkpoint.pt"
 PRESETS = {"nano": nano_config, "micro": micro_config}
 
 
-def run(
-    recipe_path: Path, overrides: list[str] | None = None, resume: bool = False, out: Path | None = None
-) -> Path:
+def run(recipe_path: Path, overrides: list[str] | None = None, resume: bool = False, out: Path | None = None) -> Path:
     """Train by a recipe and save the averaged weights.
 
     Writes into the out folder: `recipe.json` (resolved), `log.jsonl`, `checkpoint.pt`, and at the end `model/`.
@@ -75,9 +73,7 @@ class Trainer:
         data = recipe.data
         items = load_items(data.root, data.splits, self.console)
         self.index = TaskIndex(items, data.balance, data.weights)
-        self.val = (
-            TaskIndex(load_items(data.root, data.val_splits, self.console)) if data.val_splits else None
-        )
+        self.val = TaskIndex(load_items(data.root, data.val_splits, self.console)) if data.val_splits else None
 
     def train(self) -> Path:
         """Run all steps that are left; a checkpoint is written on the way and on Ctrl-C."""
@@ -277,13 +273,9 @@ def load_items(root: Path, splits: list[str], console: Console) -> list[LoadedIt
     return [item.load() for item in track(items, label, console=console, disable=not console.is_terminal)]
 
 
-def validate_boxes(
-    model: SAMed2Model, index: TaskIndex, size: int, limit: int, precision: str
-) -> dict[str, float]:
+def validate_boxes(model: SAMed2Model, index: TaskIndex, size: int, limit: int, precision: str) -> dict[str, float]:
     """Mean Dice by task of one jittered box per part, inside fixed views, `limit` parts of each task."""
-    plan = BatchPlan(
-        image_size=size, rows=limit, clips=0.0, prompts=(1, 0, 0, 0, 0), margin=(1.5, 1.5), augment=False
-    )
+    plan = BatchPlan(image_size=size, rows=limit, clips=0.0, prompts=(1, 0, 0, 0, 0), margin=(1.5, 1.5), augment=False)
     scores = {}
     chance = index.chance
     for number, name in enumerate(index.names):
