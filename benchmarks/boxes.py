@@ -2,7 +2,7 @@
 
     python benchmarks/boxes.py --data DIR --split test external --model nano
 
-DIR is in the `folder` layout (see samed2/data/folder.py). Images are used whole; of a volume or video the two
+DIR is in the `folder` layout (see samed2/data/convert/folder.py). Images are used whole; of a volume or video the two
 slices next to the middle of the object's extent. Boxes: 8-connected components of at least 16 pixels, the 32
 largest, each side moved outward by up to 5 % of the box (seeded per item); masks are united. Dice is per
 object and image, then the mean over a case's slices, cases and objects (macro). With `--prompt point` the model
@@ -26,7 +26,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from samed2.data.folder import Item, LoadedItem, read_items
+from samed2.data import open_cases
+from samed2.data.cases import Case, LoadedCase
 from samed2.predict import Predictor
 from samed2.prompts import Prompts
 from samed2.prompts.simulate import center_point, components, ellipse_mask, jitter_box, tight_box
@@ -47,7 +48,7 @@ def main() -> None:
     predictor = Predictor.from_pretrained(options.model)
     summary: dict[str, object] = {name: getattr(options, name) for name in ("model", "prompt", "jitter", "seed")}
     for split in options.split:
-        items = limited(read_items(options.data, [split]), options.limit)
+        items = limited(open_cases(options.data, [split]), options.limit)
         start = time.perf_counter()
         scores = evaluate(predictor, items, options)
         summary[split] = report(f"{split}, {options.prompt}", scores, time.perf_counter() - start)
@@ -55,18 +56,18 @@ def main() -> None:
 
 
 def evaluate(
-    predictor: Predictor, items: list[Item], options: argparse.Namespace
+    predictor: Predictor, items: list[Case], options: argparse.Namespace
 ) -> dict[str, list[tuple[float, float]]]:
     """(model Dice, ellipse Dice) per case, by task."""
     scores: dict[str, list[tuple[float, float]]] = defaultdict(list)
     with ThreadPoolExecutor(1) as pool:  # reads the next item while the model works
-        loaded = pool.map(Item.load, items)
+        loaded = pool.map(Case.load, items)
         for item in track(loaded, "cases", total=len(items), console=Console(stderr=True)):
             for name, mask in item.masks.items():
                 pairs = [pair for frame in slices(mask) if (pair := dice_pair(predictor, item, name, frame, options))]
                 if pairs:
                     model, ellipse = np.mean(pairs, axis=0)
-                    scores[f"{item.item.dataset}/{name}"].append((float(model), float(ellipse)))
+                    scores[f"{item.case.dataset}/{name}"].append((float(model), float(ellipse)))
     return scores
 
 
@@ -79,11 +80,11 @@ def slices(mask: NDArray[np.bool_]) -> list[int]:
 
 
 def dice_pair(
-    predictor: Predictor, item: LoadedItem, name: str, frame: int, options: argparse.Namespace
+    predictor: Predictor, item: LoadedCase, name: str, frame: int, options: argparse.Namespace
 ) -> tuple[float, float] | None:
     """Dice of the model and of the ellipses on one frame; None when no component is large enough."""
     truth = item.masks[name][frame]
-    key = f"{item.item.dataset}/{item.item.name}/{name}/{frame}"
+    key = f"{item.case.dataset}/{item.case.name}/{name}/{frame}"
     rng = np.random.default_rng([options.seed, zlib.crc32(key.encode())])
     parts = components(truth)
     if not parts:
@@ -128,7 +129,7 @@ def report(split: str, scores: dict[str, list[tuple[float, float]]], seconds: fl
     }
 
 
-def limited(items: list[Item], limit: int) -> list[Item]:
+def limited(items: list[Case], limit: int) -> list[Case]:
     count: dict[str, int] = defaultdict(int)
     kept = []
     for item in items:

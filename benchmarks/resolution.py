@@ -22,7 +22,7 @@ from rich.table import Table
 from torch.nn import functional as F
 
 from boxes import dice, limited, slices
-from samed2.data.folder import read_items
+from samed2.data import open_cases
 from samed2.predict.rows import snapped_view
 from samed2.predict.zoom import paste, sample
 from samed2.prompts.simulate import components, tight_box
@@ -38,13 +38,13 @@ def main() -> None:
     parser.add_argument("--margin", type=float, default=1.3)
     options = parser.parse_args()
     scores: dict[str, list[list[float]]] = defaultdict(list)
-    for item in limited(read_items(options.data, [options.split]), options.limit):
-        loaded = item.load()
+    for case in limited(open_cases(options.data, [options.split]), options.limit):
+        loaded = case.load()
         for name, mask in loaded.masks.items():
             truth = mask[slices(mask)[0]]
             if components(truth):
                 found = [dice(through(truth, size, options.margin), truth) for size in SIZES]
-                scores[f"{item.dataset}/{name}"].append(found)
+                scores[f"{case.dataset}/{name}"].append(found)
     table = Table("task", *(f"{size} px" for size in SIZES))
     means = {task: np.mean(values, axis=0) for task, values in scores.items()}
     for task, values in sorted(means.items()):

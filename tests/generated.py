@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 from PIL import Image
 
-from samed2.data.folder import COLUMNS
+from samed2.data.convert.folder import COLUMNS
 
 
 def disc(shape, cy, cx, radius):

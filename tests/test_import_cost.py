@@ -33,9 +33,7 @@ def test_no_heavy_import(code: str) -> None:
     assert _run(f"{code}\n{REPORT}") == "[]"
 
 
-@pytest.mark.parametrize(
-    "code", ["import samed2.io", "import samed2.prompts", "from samed2 import Scan, Prompts"]
-)
+@pytest.mark.parametrize("code", ["import samed2.io", "import samed2.prompts", "from samed2 import Scan, Prompts"])
 def test_reading_needs_no_torch(code: str) -> None:
     assert _run(f"{code}\nimport sys; print('torch' in sys.modules)") == "False"
 

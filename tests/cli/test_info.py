@@ -53,8 +53,6 @@ def test_model_card(tmp_path: Path) -> None:
 
     (tmp_path / "config.json").write_text('{"image_size": 64}')
     (tmp_path / "README.md").write_text("---\nlicense: cc-by-nc-sa-4.0\n---\n# Card\n")
-    save_file(
-        {"a": np.zeros((3, 4), np.float16), "b": np.zeros((), np.float32)}, tmp_path / "model.safetensors"
-    )
+    save_file({"a": np.zeros((3, 4), np.float16), "b": np.zeros((), np.float32)}, tmp_path / "model.safetensors")
     found = module._model(tmp_path)
     assert (found["parameters"], found["input_px"], found["licence"]) == (13, 64, "cc-by-nc-sa-4.0")

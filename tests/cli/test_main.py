@@ -77,7 +77,5 @@ def test_debug_after_a_double_dash_is_a_file(capsys: pytest.CaptureFixture[str])
 
 
 def test_runs_as_a_module() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "samed2", "--version"], capture_output=True, text=True, timeout=600
-    )
+    done = subprocess.run([sys.executable, "-m", "samed2", "--version"], capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stdout.strip()) == (0, f"samed2 {samed2.__version__}")

@@ -73,9 +73,7 @@ def test_refused(fails: Any, tmp_path: Path) -> None:
     assert "wanted at least 2" in fails("memory", "merge", path, "--out", out)
     assert "fingerprint" in fails("memory", "merge", path, other, "--out", out)
     assert "is a folder" in fails("memory", "prune", path, "--out", tmp_path, "--capacity", "1")
-    assert "does not exist" in fails(
-        "memory", "prune", path, "--out", tmp_path / "x" / "y", "--capacity", "1"
-    )
+    assert "does not exist" in fails("memory", "prune", path, "--out", tmp_path / "x" / "y", "--capacity", "1")
     (tmp_path / "cut.safetensors").write_bytes(path.read_bytes()[:200])
     assert "cut.safetensors" in fails("memory", "info", tmp_path / "cut.safetensors")
     (tmp_path / "text.safetensors").write_text("not a memory")

@@ -62,9 +62,7 @@ def test_prompts_find_their_object(
         (["1,2,3,4"], [], [""], "wanted a name"),
     ],
 )
-def test_what_is_unclear_is_refused(
-    boxes: list[str], points: list[str], objects: list[str], words: str
-) -> None:
+def test_what_is_unclear_is_refused(boxes: list[str], points: list[str], objects: list[str], words: str) -> None:
     with pytest.raises(InputError, match=words):
         parse_objects(boxes, points, [], objects)
 

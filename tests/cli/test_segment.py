@@ -26,9 +26,7 @@ def _disc(path: Path) -> Path:
 
 
 @pytest.fixture
-def segment(
-    run: Any, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Any]:
+def segment(run: Any, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Return a function that runs `samed2 segment ARGUMENTS...` in an empty folder with the tiny model."""
     monkeypatch.chdir(tmp_path)
 
@@ -141,9 +139,7 @@ def test_one_bad_image_of_many_does_not_stop_the_others(segment: Any, tmp_path: 
         (["disc.png", "--prompts", "p.json"], "has no prompts for disc.png; its images are other.png"),
     ],
 )
-def test_bad_input_is_one_line(
-    segment: Any, image: Path, arguments: list[str], words: str, tmp_path: Path
-) -> None:
+def test_bad_input_is_one_line(segment: Any, image: Path, arguments: list[str], words: str, tmp_path: Path) -> None:
     Image.fromarray(np.full((5, 5), 255, np.uint8)).save(tmp_path / "small.png")
     (tmp_path / "p.json").write_text('{"images": {"other.png": {"objects": [{"boxes": [[1, 2, 3, 4]]}]}}}')
     before = sorted(tmp_path.iterdir())
@@ -155,9 +151,7 @@ def test_bad_input_is_one_line(
 
 
 def test_unknown_model_and_device(run: Any, image: Path, tiny_model: Path, tmp_path: Path) -> None:
-    code, _, err = run(
-        "segment", image, "--box", BOX, "--model", "no-such-model", "--out", tmp_path / "x.png"
-    )
+    code, _, err = run("segment", image, "--box", BOX, "--model", "no-such-model", "--out", tmp_path / "x.png")
     assert code == 2
     assert "no-such-model" in err
     code, _, err = run("segment", image, "--box", BOX, "--model", tiny_model, "--device", "tpu")

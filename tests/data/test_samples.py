@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from samed2.data import open_cases
 from samed2.data.augment import Intensity, apply_intensity, draw_intensity
-from samed2.data.folder import read_items
 from samed2.data.samples import PROMPTS, BatchPlan, TaskIndex, draw_batch
 
 
 @pytest.fixture(scope="module")
 def index(folder):
-    return TaskIndex([item.load() for item in read_items(folder, ["train"])])
+    return TaskIndex([case.load().in_memory() for case in open_cases(folder, ["train"])])
 
 
 def plan(**values) -> BatchPlan:
@@ -26,9 +26,7 @@ def only(prompt: str) -> tuple[float, ...]:
 
 def test_tasks_are_drawn_by_their_balance(index):
     assert index.names == ["film/ball", "spots/disc", "spots/dot", "stack/ball"]
-    np.testing.assert_allclose(
-        index.chance, np.array([1, 4, 4, 1]) ** 0.25 / np.sum(np.array([1, 4, 4, 1]) ** 0.25)
-    )
+    np.testing.assert_allclose(index.chance, np.array([1, 4, 4, 1]) ** 0.25 / np.sum(np.array([1, 4, 4, 1]) ** 0.25))
     assert set(index.draw_tasks(np.random.default_rng(0), 50, True).tolist()) == {0, 3}
 
 
@@ -61,8 +59,7 @@ def test_first_points_are_inside(index):
     batch = draw_batch(index, plan(rows=16, clips=0.0, prompts=only("point")), 0, 5)
     assert batch.points.shape == (16, 3, 2) and (batch.labels[:, 0] == 1).all()
     inside = [
-        float(t[0, int(p[0, 1] + 0.5), int(p[0, 0] + 0.5)])
-        for t, p in zip(batch.target, batch.points, strict=True)
+        float(t[0, int(p[0, 1] + 0.5), int(p[0, 0] + 0.5)]) for t, p in zip(batch.target, batch.points, strict=True)
     ]
     assert np.mean(np.array(inside) > 0.3) > 0.9
 

@@ -18,9 +18,7 @@ from samed2.io import Segmentation, SegmentedObject, read, write
 RNG = np.random.default_rng(0)
 
 
-def save(
-    path: Path, values: np.ndarray, affine: np.ndarray | None = None, kind: Any = nib.Nifti1Image
-) -> Path:
+def save(path: Path, values: np.ndarray, affine: np.ndarray | None = None, kind: Any = nib.Nifti1Image) -> Path:
     nib.save(kind(values, np.eye(4) if affine is None else affine), path)
     return path
 

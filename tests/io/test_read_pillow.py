@@ -135,7 +135,5 @@ def test_the_global_limit_of_pillow_does_not_matter(tmp_path: Path, monkeypatch:
 
 def test_unknown_formats_are_told(tmp_path: Path) -> None:
     Image.fromarray(GREY).save(tmp_path / "a.gif")
-    with pytest.raises(
-        InputError, match=r"a\.gif: is not an image of a known format; wanted one of BMP, DICOM"
-    ):
+    with pytest.raises(InputError, match=r"a\.gif: is not an image of a known format; wanted one of BMP, DICOM"):
         read(tmp_path / "a.gif")

@@ -22,9 +22,7 @@ RGB = RNG.integers(0, 256, (7, 9, 3), dtype=np.uint8)
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "uint32", "float32", "float64"])
 @pytest.mark.parametrize("shape", [(7, 9), (1, 1), (7, 9, 3), (3, 7, 9), (2, 7, 9, 3)])
 @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"byteorder": ">"}, {"bigtiff": True}])
-def test_what_goes_in_comes_out(
-    tmp_path: Path, dtype: str, shape: tuple[int, ...], options: dict[str, Any]
-) -> None:
+def test_what_goes_in_comes_out(tmp_path: Path, dtype: str, shape: tuple[int, ...], options: dict[str, Any]) -> None:
     values = (RNG.random(shape) * 200).astype(dtype)
     colour = shape[-1] == 3
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb" if colour else "minisblack", **options)
@@ -62,9 +60,7 @@ def test_one_bit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("depth", [1, 257])
 def test_palette(tmp_path: Path, depth: int) -> None:
     table = RNG.integers(0, 256, (3, 256))
-    tifffile.imwrite(
-        tmp_path / "a.tif", GREY, photometric="palette", colormap=(table * 257).astype(np.uint16)
-    )
+    tifffile.imwrite(tmp_path / "a.tif", GREY, photometric="palette", colormap=(table * 257).astype(np.uint16))
     scan = read(tmp_path / "a.tif")
     assert scan.dtype == np.uint8
     assert np.array_equal(scan.frame(0), table.T[GREY])
@@ -100,9 +96,7 @@ def test_pages_are_read_when_asked_for_and_survive_a_worker(tmp_path: Path) -> N
 
 
 def test_too_many_channels(tmp_path: Path) -> None:
-    tifffile.imwrite(
-        tmp_path / "a.tif", RNG.random((7, 9, 6)), photometric="minisblack", planarconfig="contig"
-    )
+    tifffile.imwrite(tmp_path / "a.tif", RNG.random((7, 9, 6)), photometric="minisblack", planarconfig="contig")
     with pytest.raises(InputError, match="channels"):
         read(tmp_path / "a.tif")
 

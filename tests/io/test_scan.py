@@ -57,9 +57,7 @@ def test_from_bad_array(array: np.ndarray, options: dict, words: str) -> None:
         Scan.from_array(array, **options)
 
 
-@pytest.mark.parametrize(
-    "dtype", ["uint8", "int8", "uint16", ">u2", ">f4", "int32", "uint64", "float16", "float64"]
-)
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", ">u2", ">f4", "int32", "uint64", "float16", "float64"])
 def test_dtypes_stay_in_native_order(dtype: str) -> None:
     scan = Scan.from_array(np.arange(6, dtype=dtype).reshape(2, 3))
     assert scan.dtype == np.dtype(dtype).newbyteorder("=")

@@ -43,9 +43,7 @@ def test_masks_by_id_and_name() -> None:
     ],
 )
 def test_sizes(geometry: Geometry, shape: tuple[int, ...], expected: tuple) -> None:
-    entry = Segmentation(LABELS[: shape[0]], [SegmentedObject(1), SegmentedObject(2)], geometry).to_dict()[
-        "objects"
-    ][0]
+    entry = Segmentation(LABELS[: shape[0]], [SegmentedObject(1), SegmentedObject(2)], geometry).to_dict()["objects"][0]
     assert entry["area_px"] == expected[0]
     assert entry["area_mm2"] == (None if expected[1] is None else pytest.approx(expected[1]))
     assert entry["volume_ml"] == (None if expected[2] is None else pytest.approx(expected[2]))

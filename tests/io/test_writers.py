@@ -29,9 +29,7 @@ from samed2.io import (
 NAMES = {"label-png": "a.png", "overlay": "a_overlay.png", "nifti": "a.nii.gz", "json": "a.json"}
 
 
-def make(
-    frames: int = 1, ids: tuple[int, ...] = (1, 2), geometry: Geometry | None = None
-) -> tuple[Segmentation, Scan]:
+def make(frames: int = 1, ids: tuple[int, ...] = (1, 2), geometry: Geometry | None = None) -> tuple[Segmentation, Scan]:
     labels = np.zeros((frames, 20, 30), np.uint16 if max(ids) > 255 else np.uint8)
     for index, value in enumerate(ids):
         labels[:, 2 + 5 * index : 6 + 5 * index, 3:17] = value
@@ -152,9 +150,7 @@ def test_overlay_lies_where_the_object_is(tmp_path: Path) -> None:
     scale = 768 / 200
     shown = pixels[: int(100 * scale)].max(axis=-1) > 20
     rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
-    assert np.allclose(
-        [rows[0], rows[-1], columns[0], columns[-1]], np.array([60, 90, 20, 70]) * scale, atol=6
-    )
+    assert np.allclose([rows[0], rows[-1], columns[0], columns[-1]], np.array([60, 90, 20, 70]) * scale, atol=6)
     assert shown[int(75 * scale), int(45 * scale)]
 
 

@@ -51,9 +51,7 @@ def test_adding_a_batch_is_adding_one_by_one(key: str, policy: str) -> None:
     together, single = (SelectiveMemory(5, FEATURE, key=key, policy=policy) for _ in range(2))
     embedding, feature, confidence = _samples(14)
     results = together.add(embedding, feature, confidence)
-    one_by_one = [
-        single.add(embedding[i : i + 1], feature[i : i + 1], confidence[i : i + 1])[0] for i in range(14)
-    ]
+    one_by_one = [single.add(embedding[i : i + 1], feature[i : i + 1], confidence[i : i + 1])[0] for i in range(14)]
     assert results == one_by_one
     assert together.entries == single.entries
     assert all(torch.equal(together.feature(i), single.feature(i)) for i in range(5))
@@ -150,9 +148,7 @@ def test_shortlist_of_a_large_bank_keeps_the_best() -> None:
         bank = SelectiveMemory(200, FEATURE, key=key, policy="similarity")
         bank.add(embedding, feature, [0.5] * 200)
         found[key] = bank.retrieve(centres, 4).indices
-    same = [
-        len(set(a) & set(b)) for a, b in zip(found["pooled"].tolist(), found["flat"].tolist(), strict=True)
-    ]
+    same = [len(set(a) & set(b)) for a, b in zip(found["pooled"].tolist(), found["flat"].tolist(), strict=True)]
     assert sum(same) / 80 >= 0.95
 
 

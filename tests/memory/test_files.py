@@ -22,9 +22,7 @@ def _bank(count: int = 7, capacity: int = 9, **options) -> SelectiveMemory:
     draw = torch.Generator().manual_seed(0)
     bank = SelectiveMemory(capacity, FEATURE, fingerprint="abc", **options)
     embedding, feature = (torch.randn(count, c, 6, 5, generator=draw) for c in (8, 4))
-    bank.add(
-        embedding, feature, torch.rand(count, generator=draw), task="liver", modality="ct", origin="é.nii"
-    )
+    bank.add(embedding, feature, torch.rand(count, generator=draw), task="liver", modality="ct", origin="é.nii")
     return bank
 
 

@@ -91,9 +91,7 @@ def test_random_seeds_differ() -> None:
 
 
 def test_a_new_policy_is_one_registration() -> None:
-    policy = Policy(
-        "oldest", "the oldest entries; nothing gives way", lambda read: -read.time, lambda new: None, False
-    )
+    policy = Policy("oldest", "the oldest entries; nothing gives way", lambda read: -read.time, lambda new: None, False)
     register_policy(policy)
     try:
         bank = _bank("oldest")

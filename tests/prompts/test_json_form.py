@@ -18,9 +18,7 @@ from samed2.io import Scan
 from samed2.prompts import Prompts, from_json, images_from_json, is_for_many_images, to_json
 
 BOX = {"frame": 0, "box": [2, 1, 12, 9]}
-GOOD = {
-    "objects": [{"id": 3, "name": "liver", "boxes": [BOX], "points": [{"point": [5, 4], "positive": False}]}]
-}
+GOOD = {"objects": [{"id": 3, "name": "liver", "boxes": [BOX], "points": [{"point": [5, 4], "positive": False}]}]}
 
 
 def same(first: Prompts, second: Prompts) -> bool:
@@ -30,9 +28,7 @@ def same(first: Prompts, second: Prompts) -> bool:
         b = second.objects[key]
         if (a.name, a.points, a.boxes, a.text) != (b.name, b.points, b.boxes, b.text):
             return False
-        if a.masks.keys() != b.masks.keys() or any(
-            not np.array_equal(a.masks[f], b.masks[f]) for f in a.masks
-        ):
+        if a.masks.keys() != b.masks.keys() or any(not np.array_equal(a.masks[f], b.masks[f]) for f in a.masks):
             return False
     return True
 

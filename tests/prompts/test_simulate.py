@@ -141,9 +141,7 @@ def test_error_click_corrects(data: st.DataObject) -> None:
         assert max(sizes) in [part.sum() for part in missed if part[y, x]]
 
 
-@pytest.mark.parametrize(
-    "box", [(2, 3, 12, 23), (0, 0, 20, 30), (5.5, 6.25, 9.5, 20), (3, 3, 4, 4), (3, 3, 3.2, 9)]
-)
+@pytest.mark.parametrize("box", [(2, 3, 12, 23), (0, 0, 20, 30), (5.5, 6.25, 9.5, 20), (3, 3, 4, 4), (3, 3, 3.2, 9)])
 def test_ellipse(box: tuple[float, ...]) -> None:
     mask = ellipse_mask(box, (20, 30))
     assert mask.any()
@@ -161,9 +159,7 @@ def test_ellipse_is_symmetric() -> None:
     assert np.array_equal(mask, mask[:, ::-1])
 
 
-@pytest.mark.parametrize(
-    "function", [tight_box, center_point, lambda m: random_point(m, np.random.default_rng(0))]
-)
+@pytest.mark.parametrize("function", [tight_box, center_point, lambda m: random_point(m, np.random.default_rng(0))])
 def test_empty_masks(function: object) -> None:
     with pytest.raises(InputError, match="empty"):
         function(np.zeros((4, 5)))  # type: ignore[operator]

@@ -18,9 +18,7 @@ SCAN = Scan.from_array(np.zeros((3, 20, 30), np.uint8), name="clip", kind="volum
 
 
 def test_adding() -> None:
-    prompts = (
-        Prompts().add_box(2, 1, 3, 4, 10, 12).add_point(1, 0, 5, 6).add_point(1, 2, 7, 8, positive=False)
-    )
+    prompts = Prompts().add_box(2, 1, 3, 4, 10, 12).add_point(1, 0, 5, 6).add_point(1, 2, 7, 8, positive=False)
     prompts.add_object(2, "liver")
     first, second = np.zeros((20, 30)), np.zeros((20, 30))
     first[0, 0] = second[1, 1] = 1
@@ -116,9 +114,7 @@ def test_nothing_to_go_by() -> None:
         Prompts({3: ObjectPrompts()}).validate(SCAN)
     with pytest.raises(InputError, match="only the text 'liver'"):
         Prompts({3: ObjectPrompts(text="liver")}).validate(SCAN)
-    assert (
-        Prompts({3: ObjectPrompts(text="liver")}).validate(SCAN, allow_text=True).objects[3].text == "liver"
-    )
+    assert Prompts({3: ObjectPrompts(text="liver")}).validate(SCAN, allow_text=True).objects[3].text == "liver"
 
 
 @pytest.mark.parametrize("value", [None, 5, (1, 2), "abcd"])

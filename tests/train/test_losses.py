@@ -73,9 +73,7 @@ def test_absent_objects_only_train_the_object_score():
     found = make(2)
     for tensor in found[:3]:
         tensor.requires_grad_()
-    loss, _ = segmentation_loss(
-        found, torch.zeros(2, 1, 32, 32), torch.tensor([True, False]), LossRecipe(), True
-    )
+    loss, _ = segmentation_loss(found, torch.zeros(2, 1, 32, 32), torch.tensor([True, False]), LossRecipe(), True)
     loss.backward()
     assert found.logits.grad[0].abs().max() > 0 and found.logits.grad[1].abs().max() == 0
     assert found.iou.grad[1].abs().max() == 0 and found.object_score.grad.abs().min() > 0

@@ -12,7 +12,7 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 from samed2.data.augment import ViewRange, apply_intensity, draw_intensity, draw_view
-from samed2.data.folder import LoadedItem
+from samed2.data.cases import LoadedCase
 from samed2.io.window import Window
 from samed2.predict.zoom import View, as_tensor, sample, three_channels
 
@@ -73,17 +73,17 @@ class TaskIndex:
         weights: factors by task name ("DATASET/OBJECT").
     """
 
-    def __init__(self, items: list[LoadedItem], balance: float = 0.25, weights: dict[str, float] | None = None):
+    def __init__(self, items: list[LoadedCase], balance: float = 0.25, weights: dict[str, float] | None = None):
         self.items = items
         places: dict[str, list[Place]] = defaultdict(list)
         for index, loaded in enumerate(items):
             for name, mask in loaded.masks.items():
                 frames = tuple(int(f) for f in np.flatnonzero(mask.sum(axis=(1, 2)) >= MIN_PIXELS))
                 if frames:
-                    places[f"{loaded.item.dataset}/{name}"].append(Place(index, frames))
+                    places[f"{loaded.case.dataset}/{name}"].append(Place(index, frames))
         self.names = sorted(places)
         self.places = [places[name] for name in self.names]
-        self.is_stack = [items[p[0].item].item.kind != "image" for p in self.places]
+        self.is_stack = [items[p[0].item].case.kind != "image" for p in self.places]
         chance = np.array([len(p) ** balance for p in self.places], dtype=float)
         chance *= np.array([(weights or {}).get(name, 1.0) for name in self.names])
         self.chance = chance / chance.sum()
@@ -234,15 +234,15 @@ def draw_points(target: torch.Tensor, rng: np.random.Generator) -> tuple[torch.T
     return torch.tensor(points, dtype=torch.float32), torch.tensor(labels)
 
 
-def _windows(loaded: LoadedItem) -> list[Window]:
+def _windows(loaded: LoadedCase) -> list[Window]:
     """The windows an item is trained under, the usual one first."""
     frames = loaded.frames
-    if frames.ndim == 4 or (frames.dtype == np.uint8 and loaded.item.kind != "volume"):
+    if frames.ndim == 4 or (frames.dtype == np.uint8 and loaded.case.kind != "volume"):
         return [Window(0, 255, "dtype")]
     values = frames[:: max(1, len(frames) // 16)].astype(np.float32)
     spans = [np.percentile(values, (lo, hi)) for lo, hi in ((0.5, 99.5), (0.0, 100.0), (2.0, 98.0), (0.5, 99.9))]
     windows = [Window(float(lo), float(max(hi, lo + 1e-3)), "percentiles") for lo, hi in spans]
-    if loaded.item.modality == "ct" and frames.dtype != np.uint8:
+    if loaded.case.modality == "ct" and frames.dtype != np.uint8:
         offset = 0.0 if values.min() < -200 else 1024.0
         for low, high in ((-160, 240), (-150, 250), (-125, 275), (-450, 1100)):
             windows.append(Window(low + offset, high + offset, "preset"))

@@ -16,7 +16,8 @@ import torch
 from rich.console import Console
 from rich.progress import Progress, track
 
-from samed2.data.folder import LoadedItem, read_items
+from samed2.data import open_cases
+from samed2.data.cases import LoadedCase
 from samed2.data.samples import PROMPTS, Batch, BatchPlan, TaskIndex, draw_batch
 from samed2.errors import InputError
 from samed2.io.atomic import atomic_path
@@ -71,9 +72,9 @@ class Trainer:
         self.average = MovingAverage(self.model, recipe.optimizer.ema)
         self._prepare_folder(resume)
         data = recipe.data
-        items = load_items(data.root, data.splits, self.console)
+        items = load_cases(data.root, data.splits, self.console)
         self.index = TaskIndex(items, data.balance, data.weights)
-        self.val = TaskIndex(load_items(data.root, data.val_splits, self.console)) if data.val_splits else None
+        self.val = TaskIndex(load_cases(data.root, data.val_splits, self.console)) if data.val_splits else None
 
     def train(self) -> Path:
         """Run all steps that are left; a checkpoint is written on the way and on Ctrl-C."""
@@ -266,11 +267,11 @@ def build_model(recipe: Recipe) -> SAMed2Model:
     return model
 
 
-def load_items(root: Path, splits: list[str], console: Console) -> list[LoadedItem]:
-    """Read all items of some splits, with a progress bar."""
-    items = read_items(root, splits)
+def load_cases(root: Path, splits: list[str], console: Console) -> list[LoadedCase]:
+    """Read all cases of some splits, with a progress bar."""
+    cases = open_cases(root, splits)
     label = f"read {', '.join(splits)}"
-    return [item.load() for item in track(items, label, console=console, disable=not console.is_terminal)]
+    return [case.load().in_memory() for case in track(cases, label, console=console, disable=not console.is_terminal)]
 
 
 def validate_boxes(model: SAMed2Model, index: TaskIndex, size: int, limit: int, precision: str) -> dict[str, float]:

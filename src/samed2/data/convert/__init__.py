@@ -1,0 +1,1 @@
+"""Converters: one original layout of a data set in, cases out."""

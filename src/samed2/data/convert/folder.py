@@ -1,0 +1,127 @@
+"""The `folder` layout: an `items.csv` that lists every labelled image, volume and video of a folder of data sets.
+
+Columns: dataset, modality, object, item, case, split, kind. Files by kind:
+
+- image: `DATASET/images/ITEM.jpg|png`, one mask per object `DATASET/masks_OBJECT/ITEM.png`;
+- volume: `DATASET/ITEM_image.nii.gz`, `DATASET/ITEM_label.nii.gz`, values named in `DATASET/labels.json`;
+- video: `DATASET/ITEM/frames/*`, `DATASET/ITEM/masks/*` in the same order, values named in `DATASET/labels.json`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samed2.data.cases import Case, LabelMap, LoadedCase, MaskArrays
+from samed2.errors import InputError
+from samed2.io import Scan, read
+
+COLUMNS = ("dataset", "modality", "object", "item", "case", "split", "kind")
+IMAGE_SUFFIXES = (".jpg", ".png", ".jpeg", ".tif", ".tiff", ".bmp")
+
+
+def folder_cases(root: Path | str, splits: Iterable[str] | None = None) -> list[Case]:
+    """The cases of some splits (None: all) of a folder, in the order of `items.csv`.
+
+    Raises:
+        InputError: no such folder or index, a column missing, an unknown kind, or a split with no case.
+    """
+    root = Path(root)
+    rows = _rows(root / "items.csv")
+    wanted = None if splits is None else list(splits)
+    grouped: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for row in rows:
+        if wanted is None or row["split"] in wanted:
+            grouped.setdefault((row["dataset"], row["item"]), []).append(row)
+    for split in wanted or ():
+        if not any(found[0]["split"] == split for found in grouped.values()):
+            have = ", ".join(sorted({row["split"] for row in rows}))
+            raise InputError(f"{root / 'items.csv'}: no item of split {split!r}; it has {have}")
+    return [_case(root, found) for found in grouped.values()]
+
+
+def _rows(index: Path) -> list[dict[str, str]]:
+    if not index.is_file():
+        raise InputError(f"{index}: not found; wanted the index of the `folder` layout")
+    with open(index, newline="") as handle:
+        reader = csv.DictReader(handle)
+        missing = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
+        if missing:
+            raise InputError(f"{index}: column {missing[0]} is missing, wanted {', '.join(COLUMNS)}")
+        rows = list(reader)
+    for number, row in enumerate(rows, start=2):
+        if row["kind"] not in ("image", "volume", "video"):
+            raise InputError(f"{index}: line {number}: kind is {row['kind']!r}, wanted image, volume or video")
+    return rows
+
+
+def _case(root: Path, rows: list[dict[str, str]]) -> Case:
+    first = rows[0]
+    folder, name = root / first["dataset"], first["item"]
+    objects = tuple(row["object"] for row in rows)
+    kind: Any = first["kind"]
+    files: tuple[Path, ...]
+    if kind == "image":
+        files = (folder / "images" / name, *(folder / f"masks_{o}" / name for o in objects))
+    elif kind == "volume":
+        files = (folder / f"{name}_image.nii.gz", folder / f"{name}_label.nii.gz")
+    else:
+        files = (folder / name / "frames", folder / name / "masks")
+    return Case(
+        dataset=first["dataset"],
+        modality=first["modality"],
+        name=name,
+        kind=kind,
+        objects=objects,
+        patient=first["case"],
+        split=first["split"],
+        files=files,
+        reader=partial(_load, folder),
+    )
+
+
+def _load(folder: Path, case: Case) -> LoadedCase:
+    if case.kind == "image":
+        scan = _one_of(folder / "images", case.name)
+        scan.modality = case.modality
+        return LoadedCase(
+            case, scan, MaskArrays({o: _one_of(folder / f"masks_{o}", case.name).frames() > 0 for o in case.objects})
+        )
+    if case.kind == "volume":
+        scan = read(folder / f"{case.name}_image.nii.gz", modality=case.modality)
+        labels = read(folder / f"{case.name}_label.nii.gz").frames()
+    else:
+        scan = _stack(folder / case.name / "frames")
+        scan.modality = case.modality
+        labels = _stack(folder / case.name / "masks").frames()
+    return LoadedCase(case, scan, LabelMap(labels, _values(folder / "labels.json", case.objects)))
+
+
+def _values(path: Path, objects: tuple[str, ...]) -> dict[str, tuple[int]]:
+    names = {name: int(value) for value, name in json.loads(path.read_text()).items()}
+    missing = [o for o in objects if o not in names]
+    if missing:
+        raise InputError(f"{path}: has no label value for {', '.join(missing)}")
+    return {o: (names[o],) for o in objects}
+
+
+def _one_of(folder: Path, name: str) -> Scan:
+    for suffix in IMAGE_SUFFIXES:
+        path = folder / f"{name}{suffix}"
+        if path.is_file():
+            return read(path)
+    raise InputError(f"{folder / name}: no image with suffix {', '.join(IMAGE_SUFFIXES)}")
+
+
+def _stack(folder: Path) -> Scan:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: not found, wanted a folder of frames")
+    paths = sorted(folder.iterdir())
+    frames = np.stack([read(path).frame(0) for path in paths])
+    return Scan.from_array(frames, kind="video", channels_last=frames.ndim == 4)

@@ -1,0 +1,1 @@
+"""Evaluation: metrics, prompt protocols, models to compare, statistics and reports."""
