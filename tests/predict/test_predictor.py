@@ -164,6 +164,23 @@ def test_memory_is_used_when_there_and_wanted(predictor, scan):
     assert len(other.memory) == 1  # reading never writes
 
 
+def test_recall_finds_by_the_memory_of_its_task_alone(predictor, scan):
+    known = Predictor(predictor.model, "cpu")
+    with pytest.raises(InputError, match="has none"):
+        known.recall(scan)
+    known.memory = known.new_memory()
+    mask = np.zeros((scan.height, scan.width), bool)
+    mask[10:30, 12:40] = True
+    known.remember(scan, mask, task="set/disc", whole=True)
+    alone = known.recall(scan, task="set/disc")
+    assert alone.mask.shape == mask.shape and 0 <= alone.confidence <= 1
+    known.remember(scan, ~mask, task="set/rest", whole=True)
+    np.testing.assert_array_equal(known.recall(scan, task="set/disc").logits, alone.logits)
+    assert not np.array_equal(known.recall(scan, task="set/rest").logits, alone.logits)
+    with pytest.raises(InputError, match="set/disc, set/rest"):
+        known.recall(scan, task="set/other")
+
+
 def test_memory_file_of_another_model_is_refused(predictor, scan, tmp_path):
     bank = predictor.new_memory(4)
     bank.save(tmp_path / "bank.safetensors")

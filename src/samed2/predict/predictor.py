@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
@@ -16,16 +15,14 @@ from numpy.typing import NDArray
 from samed2.errors import InputError
 from samed2.io import Scan, Segmentation, SegmentedObject, Window, read, resolve_window
 from samed2.memory import SelectiveMemory
-from samed2.nn import Features, SAMed2Model
+from samed2.nn import SAMed2Model
 from samed2.nn.weights import fingerprint, load
-from samed2.predict.device import autocast, resolve_device, resolve_precision
+from samed2.predict.engine import Engine
 from samed2.predict.results import Answer, ObjectPrediction, label_map, unite
 from samed2.predict.rows import Row, plan_rows, refined, to_tensors
 from samed2.predict.settings import Settings, settings_from
-from samed2.predict.zoom import View, as_tensor, paste, sample, three_channels
+from samed2.predict.zoom import whole_view
 from samed2.prompts import Prompts
-
-CACHED_VIEWS = 64
 
 
 class Predictor:
@@ -50,17 +47,11 @@ class Predictor:
         precision: str | None = None,
         name: str = "",
     ) -> None:
-        self.device = resolve_device(device)
-        self.dtype = resolve_precision(precision, self.device)
-        self.model = model.to(self.device).eval()
+        self.engine = Engine(model, device, precision)
+        self.model, self.device, self.size = self.engine.model, self.engine.device, self.engine.size
         self.name = name or type(model).__name__
         self.fingerprint = fingerprint(model)
-        self.size = int(model.config.image_size)
         self.memory = memory if isinstance(memory, SelectiveMemory | None) else self._load_memory(Path(memory))
-        self._cache: OrderedDict[tuple[Any, ...], tuple[Scan, Features]] = OrderedDict()
-        config = model.config
-        self._mean = torch.tensor(config.pixel_mean)[:, None, None]
-        self._std = torch.tensor(config.pixel_std)[:, None, None]
 
     @classmethod
     def from_pretrained(
@@ -148,25 +139,65 @@ class Predictor:
         confidence: float = 1.0,
         task: str = "",
         margin: float = 1.3,
+        whole: bool = False,
     ) -> None:
-        """Offer a confirmed (H, W) mask of a frame to the memory, seen through the view a prompt would get.
+        """Offer a confirmed (H, W) mask of a frame to the memory.
+
+        Args:
+            margin, whole: it is seen through the view that a prompt would get, or as a whole frame, which is what
+                `recall` compares with.
 
         Raises:
             InputError: the predictor has no memory, or the mask is empty or of another size.
         """
-        if self.memory is None:
-            raise InputError("memory: this predictor has none; give it a SelectiveMemory first")
+        memory = self._needed_memory()
         prompts = Prompts().add_mask(1, frame, mask).validate(scan)
         entry = prompts.on_frame(frame).objects[1]
-        row = plan_rows(1, entry, scan.height, scan.width, self.size, margin, True)[0]
-        features = self._features(scan, frame, [row.view], resolve_window(scan, window), 3)
+        row = plan_rows(1, entry, scan.height, scan.width, self.size, margin, not whole)[0]
+        features = self.engine.features(scan, frame, [row.view], resolve_window(scan, window), 3)
         logits = to_tensors([row]).masks
         assert logits is not None
-        with autocast(self.device, self.dtype):
+        with self.engine.autocast():
             feature = self.model.encode_memory(features.low, logits.to(self.device), binary=True)
-        self.memory.add(
-            features.low.float().cpu(), feature.float().cpu(), [confidence], task=task, modality=scan.modality
-        )
+        memory.add(features.low.float().cpu(), feature.float().cpu(), [confidence], task=task, modality=scan.modality)
+
+    @torch.inference_mode()
+    def recall(
+        self,
+        scan: Scan,
+        frame: int = 0,
+        *,
+        task: str | None = None,
+        window: str | Window | None = None,
+        **settings: Any,
+    ) -> ObjectPrediction:
+        """Find an object on a frame by the memory alone, without a prompt.
+
+        The whole frame is compared with what is remembered (see `remember`, `whole`), then the answer is looked
+        at again from near.
+
+        Args:
+            task: only entries of this task; None takes all.
+
+        Raises:
+            InputError: no memory, no entry of the task, or a frame, window or setting that cannot be used.
+        """
+        memory, chosen = self._needed_memory(), settings_from(settings)
+        if not any(task in (None, entry.task) for entry in memory.entries):
+            known = ", ".join(sorted({entry.task or "(no task)" for entry in memory.entries})) or "nothing"
+            raise InputError(f"memory: has no entry of task {task!r}; it holds {known}")
+        window = resolve_window(scan, window)
+        row = Row(1, whole_view(scan.height, scan.width, self.size))
+        answer = self.engine.ask(scan, frame, [row], window, replace(chosen, task=task), memory)[0]
+        near = refined(row, answer.logits[0], self.size, chosen.margin) if chosen.zoom else None
+        if near is not None:
+            answer = self.engine.ask(scan, frame, [near], window, chosen, None)[0]
+        return unite(1, [answer], chosen)
+
+    def _needed_memory(self) -> SelectiveMemory:
+        if self.memory is None:
+            raise InputError("memory: this predictor has none; give it a SelectiveMemory first")
+        return self.memory
 
     def new_memory(self, capacity: int = 640, **settings: Any) -> SelectiveMemory:
         """An empty bank that fits this model."""
@@ -183,7 +214,7 @@ class Predictor:
         for object_id, entry in prompts.on_frame(frame).objects.items():
             if entry.frames():
                 rows += plan_rows(object_id, entry, height, width, self.size, settings.margin, settings.zoom)
-        answers = self._ask(scan, frame, rows, window, settings)
+        rows, answers = self.engine.look(scan, frame, rows, window, settings, self.memory)
         again = [
             (i, better)
             for i, row in enumerate(rows)
@@ -191,84 +222,13 @@ class Predictor:
         ]
         if again:
             for (i, _), answer in zip(
-                again, self._ask(scan, frame, [r for _, r in again], window, settings), strict=True
+                again, self.engine.ask(scan, frame, [r for _, r in again], window, settings, self.memory), strict=True
             ):
                 answers[i] = answer
         grouped: dict[int, list[Answer]] = {}
         for row, answer in zip(rows, answers, strict=True):
             grouped.setdefault(row.object_id, []).append(answer)
         return [unite(object_id, parts, settings) for object_id, parts in grouped.items()]
-
-    def _ask(self, scan: Scan, frame: int, rows: list[Row], window: Window, settings: Settings) -> list[Answer]:
-        """The answers to rows of one frame; all rows of one structure go through the decoder together."""
-        answers: dict[int, Answer] = {}
-        groups: dict[tuple[int, bool, bool], list[int]] = {}
-        for index, row in enumerate(rows):
-            groups.setdefault(row.structure, []).append(index)
-        for structure, members in groups.items():
-            chosen = [rows[i] for i in members]
-            click = structure[0] == 1 and not structure[1] and not structure[2]
-            multimask = settings.multimask or click
-            logits, iou, score = self._decode(scan, frame, chosen, window, settings, multimask)
-            if settings.mirror:
-                turned = [replace(row, view=replace(row.view, flip_x=True)) for row in chosen]
-                other, other_iou, other_score = self._decode(scan, frame, turned, window, settings, multimask)
-                logits, iou = (logits + other.flip(-1)) / 2, (iou + other_iou) / 2
-                score = (score + other_score) / 2
-            for place, index in enumerate(members):
-                order = iou[place].argsort(descending=True, stable=True)
-                pasted = paste(logits[place][order], rows[index].view, scan.height, scan.width)
-                answers[index] = Answer(pasted.numpy(), iou[place][order].tolist(), float(score[place]))
-        return [answers[i] for i in range(len(rows))]
-
-    def _decode(
-        self, scan: Scan, frame: int, rows: list[Row], window: Window, settings: Settings, multimask: bool
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logits (N, M, S/4, S/4), predicted IoU (N, M) and object scores (N,) of rows of one structure, on the CPU."""
-        features = self._features(scan, frame, [row.view for row in rows], window, settings.neighbours)
-        recalled = None
-        if self.memory is not None and settings.memory and len(self.memory) and settings.memories:
-            known = {entry.modality for entry in self.memory.entries}
-            recalled = self.memory.retrieve(
-                features.low.float(), settings.memories, modality=scan.modality if scan.modality in known else None
-            ).features
-        with autocast(self.device, self.dtype):
-            conditioned = features._replace(low=self.model.condition(features.low, recalled))
-            decoded = self.model.decode(conditioned, to_tensors(rows), multimask)
-        return decoded.logits.float().cpu(), decoded.iou.float().cpu(), decoded.object_score.float().cpu()
-
-    def _features(self, scan: Scan, frame: int, views: list[View], window: Window, neighbours: int) -> Features:
-        """Features of one frame through several views, one row each, from the cache where possible."""
-        frames = self._clip(scan, frame, neighbours)
-        keys = [(id(scan), tuple(frames), window, view) for view in views]
-        missing = list(dict.fromkeys(k for k in keys if k not in self._cache))
-        if missing:
-            looked = {f: as_tensor(window.apply(scan.frame(f))) for f in dict.fromkeys(frames)}
-            for key in missing:  # one by one: the same numbers whatever else is asked
-                clip = torch.stack([three_channels(sample(looked[f], key[3])) for f in frames])
-                clip = ((clip - self._mean) / self._std)[None].to(self.device)
-                with autocast(self.device, self.dtype):
-                    encoded = self.model.encode(clip)
-                middle = self._middle(len(frames))
-                self._cache[key] = (scan, encoded.select(slice(middle, middle + 1)))
-        found = [self._cache[key][1] for key in keys]
-        for key in keys:
-            self._cache.move_to_end(key)
-        while len(self._cache) > max(CACHED_VIEWS, len(keys)):
-            self._cache.popitem(last=False)
-        return Features(*(torch.cat(level) for level in zip(*found, strict=True)))
-
-    def _clip(self, scan: Scan, frame: int, neighbours: int) -> list[int]:
-        """The frames encoded together with one frame; missing ends repeat the last one there is."""
-        if self.model.config.adapter_layout == "released":
-            return [frame, frame]  # the released code pairs maps; a lone image is paired with itself
-        if scan.num_frames == 1 or self.model.config.adapter_dim == 0:
-            return [frame]
-        first = frame - neighbours // 2
-        return [min(max(first + i, 0), scan.num_frames - 1) for i in range(neighbours)]
-
-    def _middle(self, count: int) -> int:
-        return 0 if self.model.config.adapter_layout == "released" else count // 2
 
     def _load_memory(self, path: Path) -> SelectiveMemory:
         return SelectiveMemory.load(path, fingerprint=self.fingerprint)
@@ -281,7 +241,7 @@ class Predictor:
             "weights": self.fingerprint,
             "version": __version__,
             "device": str(self.device),
-            "precision": str(self.dtype or torch.float32).removeprefix("torch."),
+            "precision": str(self.engine.dtype or torch.float32).removeprefix("torch."),
             "window": window.to_dict(),
             "prompts": prompts.to_json(),
             "settings": asdict(settings),

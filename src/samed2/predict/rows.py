@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from samed2.prompts import ObjectPrompts
 
 MASK_LOGIT = 6.0
 STEPS_PER_OCTAVE = 4  # view sides come in steps of 2^(1/4), so that similar prompts share a cached view
+MIN_SIDE = 16.0  # pixels; a smaller view holds too little to tell an object by
 CENTRE_STEPS = 16  # view centres come in steps of a sixteenth of the side
 
 FrameBox = tuple[float, float, float, float]  # (y0, x0, y1, x1)
@@ -30,7 +31,7 @@ class Row:
         points: (y, x, positive) in frame pixels.
         box: in frame pixels, or None.
         mask: (H, W) logits on the frame as a mask prompt, or None.
-        refine: ask again through a view around the answer (a click says nothing about size).
+        refine: clicks say nothing about size: look at several sizes, then again around the best answer.
     """
 
     object_id: int
@@ -72,7 +73,7 @@ def plan_rows(
     whole = whole_view(height, width, size)
 
     def view_of(box: FrameBox) -> View:
-        return snapped_view(box, margin, size, height, width, (16.0, 1.5)) if zoom else whole
+        return snapped_view(box, margin, size, height, width, (MIN_SIDE, 1.5)) if zoom else whole
 
     points = [(p.y + 0.0, p.x + 0.0, bool(p.positive)) for p in prompts.points]
     masks = list(prompts.masks.values())
@@ -88,6 +89,27 @@ def plan_rows(
     for point in points:
         owned[int(np.argmin([_distance(point, box) for box in boxes]))].append(point)
     return [Row(object_id, view_of(_around(box, own)), own, box, mask) for box, own in zip(boxes, owned, strict=True)]
+
+
+def looks(row: Row, sides: tuple[float, ...], height: int, width: int) -> list[Row]:
+    """The same question through views of several sizes around the clicks, those that hold all of them.
+
+    Args:
+        sides: of the views, as shares of the frame's longer side; 1 and more is the whole frame.
+    """
+    ys, xs = [p[0] for p in row.points], [p[1] for p in row.points]
+    inside = [p for p in row.points if p[2]] or row.points
+    cy, cx = (sum(p[i] for p in inside) / len(inside) + 0.5 for i in (0, 1))
+    rows = []
+    for share in sides:
+        side = share * max(height, width)
+        unit = side / CENTRE_STEPS
+        view = View(round(cy / unit) * unit, round(cx / unit) * unit, side, row.view.size)
+        if share >= 1:
+            rows.append(row)
+        elif side >= MIN_SIDE and view.contains((min(ys), min(xs), max(ys) + 1, max(xs) + 1), 0.05):
+            rows.append(replace(row, view=view))
+    return rows or [row]
 
 
 def refined(row: Row, logits: NDArray[np.float32], size: int, margin: float) -> Row | None:
@@ -107,7 +129,7 @@ def refined(row: Row, logits: NDArray[np.float32], size: int, margin: float) -> 
     part = np.isin(found, list(wanted))
     ys, xs = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
     extent = _around((float(ys[0]), float(xs[0]), float(ys[-1] + 1), float(xs[-1] + 1)), row.points)
-    view = snapped_view(extent, margin, size, height, width, (16.0, 0.85))
+    view = snapped_view(extent, margin, size, height, width, (MIN_SIDE, 0.85))
     if view.side >= max(height, width):
         return None
     return Row(row.object_id, view, row.points, None, logits)

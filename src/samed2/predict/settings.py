@@ -16,9 +16,12 @@ class Settings:
         multimask: choose among the three multimask proposals by predicted IoU, and return all three.
             A single click always chooses among them.
         zoom: look at a square around the prompt, `margin` times as wide as the box, instead of the whole frame.
+        looks: widths of the views tried around clicks, as shares of the frame's longer side; the answer with the
+            highest predicted IoU is kept, then refined. More of them cost an encoding each.
         fill_holes, min_area: clean-up in pixels, see `clean`; 0 leaves the mask alone.
         memory: use the predictor's memory, when it has one.
         memories: how many entries to read for each view.
+        task: read only the memory's entries of this task; None reads those of the scan's modality.
         neighbours: frames of a clip around each frame of a volume or video, for the temporal adapters.
         mirror: also look at the mirror image and take the mean; twice the time for a little accuracy.
     """
@@ -26,10 +29,12 @@ class Settings:
     multimask: bool = False
     zoom: bool = True
     margin: float = 1.3
+    looks: tuple[float, ...] = (1.0, 0.7, 0.5, 0.35, 0.25, 0.17)
     fill_holes: int = 0
     min_area: int = 0
     memory: bool = True
     memories: int = 4
+    task: str | None = None
     neighbours: int = 3
     mirror: bool = False
 
@@ -38,6 +43,8 @@ class Settings:
         for name, least in wanted.items():
             if not getattr(self, name) >= least:
                 raise InputError(f"{name}: got {getattr(self, name)}, wanted at least {least}")
+        if not self.looks or not all(0 < share <= 1 for share in self.looks):
+            raise InputError(f"looks: got {self.looks}, wanted shares of the frame above 0 and up to 1")
 
 
 def settings_from(values: dict[str, Any]) -> Settings:

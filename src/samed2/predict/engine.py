@@ -1,0 +1,146 @@
+"""The engine under the predictor: views of frames in, answers of the model out, with embeddings kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from samed2.io import Scan, Window
+from samed2.memory import SelectiveMemory
+from samed2.nn import Features, SAMed2Model
+from samed2.predict.device import autocast, resolve_device, resolve_precision
+from samed2.predict.results import Answer
+from samed2.predict.rows import Row, looks, to_tensors
+from samed2.predict.settings import Settings
+from samed2.predict.zoom import View, as_tensor, paste, sample, three_channels
+
+CACHED_VIEWS = 64
+
+
+class Engine:
+    """A model on its device, and the embeddings of the views it looked through last.
+
+    An answer never depends on what was asked before, nor on the other rows asked together with it.
+    """
+
+    def __init__(self, model: SAMed2Model, device: str | torch.device | None, precision: str | None) -> None:
+        self.device = resolve_device(device)
+        self.dtype = resolve_precision(precision, self.device)
+        self.model = model.to(self.device).eval()
+        self.size = int(model.config.image_size)
+        self._cache: OrderedDict[tuple[Any, ...], tuple[Scan, Features]] = OrderedDict()
+        self._mean = torch.tensor(model.config.pixel_mean)[:, None, None]
+        self._std = torch.tensor(model.config.pixel_std)[:, None, None]
+
+    def autocast(self) -> Any:
+        """The precision to compute in, as a context."""
+        return autocast(self.device, self.dtype)
+
+    def look(
+        self,
+        scan: Scan,
+        frame: int,
+        rows: list[Row],
+        window: Window,
+        settings: Settings,
+        memory: SelectiveMemory | None,
+    ) -> tuple[list[Row], list[Answer]]:
+        """Ask each row through every view it may be seen in; keep the view of the surest answer."""
+        tried = [looks(r, settings.looks, scan.height, scan.width) if r.refine else [r] for r in rows]
+        flat = iter(self.ask(scan, frame, [row for some in tried for row in some], window, settings, memory))
+        kept: list[tuple[Row, Answer]] = []
+        for some in tried:
+            answers = [next(flat) for _ in some]
+            best = max(range(len(some)), key=lambda i: answers[i].iou[0])
+            kept.append((some[best], answers[best]))
+        return [row for row, _ in kept], [answer for _, answer in kept]
+
+    def ask(
+        self,
+        scan: Scan,
+        frame: int,
+        rows: list[Row],
+        window: Window,
+        settings: Settings,
+        memory: SelectiveMemory | None,
+    ) -> list[Answer]:
+        """The answers to rows of one frame; all rows of one structure go through the decoder together."""
+        answers: dict[int, Answer] = {}
+        groups: dict[tuple[int, bool, bool], list[int]] = {}
+        for index, row in enumerate(rows):
+            groups.setdefault(row.structure, []).append(index)
+        for structure, members in groups.items():
+            chosen = [rows[i] for i in members]
+            click = structure[0] == 1 and not structure[1] and not structure[2]
+            multimask = settings.multimask or click
+            logits, iou, score = self._decode(scan, frame, chosen, window, settings, memory, multimask)
+            if settings.mirror:
+                turned = [replace(row, view=replace(row.view, flip_x=True)) for row in chosen]
+                other, other_iou, other_score = self._decode(scan, frame, turned, window, settings, memory, multimask)
+                logits, iou = (logits + other.flip(-1)) / 2, (iou + other_iou) / 2
+                score = (score + other_score) / 2
+            for place, index in enumerate(members):
+                order = iou[place].argsort(descending=True, stable=True)
+                pasted = paste(logits[place][order], rows[index].view, scan.height, scan.width)
+                answers[index] = Answer(pasted.numpy(), iou[place][order].tolist(), float(score[place]))
+        return [answers[i] for i in range(len(rows))]
+
+    def _decode(
+        self,
+        scan: Scan,
+        frame: int,
+        rows: list[Row],
+        window: Window,
+        settings: Settings,
+        memory: SelectiveMemory | None,
+        multimask: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits (N, M, S/4, S/4), predicted IoU (N, M) and object scores (N,) of rows of one structure, on the CPU."""
+        features = self.features(scan, frame, [row.view for row in rows], window, settings.neighbours)
+        recalled = None
+        if memory is not None and settings.memory and len(memory) and settings.memories:
+            known = {entry.modality for entry in memory.entries}
+            modality = scan.modality if scan.modality in known and settings.task is None else None
+            recalled = memory.retrieve(
+                features.low.float(), settings.memories, task=settings.task, modality=modality
+            ).features
+        with self.autocast():
+            conditioned = features._replace(low=self.model.condition(features.low, recalled))
+            decoded = self.model.decode(conditioned, to_tensors(rows), multimask)
+        return decoded.logits.float().cpu(), decoded.iou.float().cpu(), decoded.object_score.float().cpu()
+
+    def features(self, scan: Scan, frame: int, views: list[View], window: Window, neighbours: int) -> Features:
+        """Features of one frame through several views, one row each, from the cache where possible."""
+        frames = self._clip(scan, frame, neighbours)
+        keys = [(id(scan), tuple(frames), window, view) for view in views]
+        missing = list(dict.fromkeys(k for k in keys if k not in self._cache))
+        if missing:
+            looked = {f: as_tensor(window.apply(scan.frame(f))) for f in dict.fromkeys(frames)}
+            for key in missing:  # one by one: the same numbers whatever else is asked
+                clip = torch.stack([three_channels(sample(looked[f], key[3])) for f in frames])
+                clip = ((clip - self._mean) / self._std)[None].to(self.device)
+                with self.autocast():
+                    encoded = self.model.encode(clip)
+                middle = self._middle(len(frames))
+                self._cache[key] = (scan, encoded.select(slice(middle, middle + 1)))
+        found = [self._cache[key][1] for key in keys]
+        for key in keys:
+            self._cache.move_to_end(key)
+        while len(self._cache) > max(CACHED_VIEWS, len(keys)):
+            self._cache.popitem(last=False)
+        return Features(*(torch.cat(level) for level in zip(*found, strict=True)))
+
+    def _clip(self, scan: Scan, frame: int, neighbours: int) -> list[int]:
+        """The frames encoded together with one frame; missing ends repeat the last one there is."""
+        if self.model.config.adapter_layout == "released":
+            return [frame, frame]  # the released code pairs maps; a lone image is paired with itself
+        if scan.num_frames == 1 or self.model.config.adapter_dim == 0:
+            return [frame]
+        first = frame - neighbours // 2
+        return [min(max(first + i, 0), scan.num_frames - 1) for i in range(neighbours)]
+
+    def _middle(self, count: int) -> int:
+        return 0 if self.model.config.adapter_layout == "released" else count // 2
