@@ -1,0 +1,134 @@
+"""MONAI U-Nets as a yardstick: no prompt but the task, the whole frame at once.
+
+A specialist knows one task, a generalist has a channel for each. The task is the name (or the text) of the prompted
+object, "DATASET/OBJECT".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from samed2.errors import InputError
+from samed2.evaluate.models.base import PIXELS, Proposals
+from samed2.evaluate.models.caches import ScanCache, Windows
+from samed2.evaluate.models.options import Options, read_options
+from samed2.evaluate.models.plain import FrameByFrame
+from samed2.evaluate.models.unet_config import UNetConfig, load_network
+from samed2.io import Scan, Window
+from samed2.nn.weights import fingerprint
+from samed2.predict.device import autocast, resolve_device, resolve_precision
+from samed2.predict.zoom import OUTSIDE_LOGIT, as_tensor, paste, sample, three_channels, whole_view
+from samed2.prompts import ObjectPrompts, Prompts
+
+CACHED_FRAMES = 8
+LEAST_SPREAD = 1e-3
+
+
+class UNetOptions(Options):
+    """Settings of U-Nets.
+
+    Attributes:
+        in_box: keep only what lies in the object's boxes on the frame, where it has any: the help that a box gives.
+    """
+
+    in_box: bool = False
+
+
+def load_unet(weights: str, device: str, settings: dict[str, Any], name: str) -> UNetSegmenter:
+    """A U-Net from a folder that `samed2.train.unet.train_unet` wrote.
+
+    Raises:
+        InputError: see `load_network` and `read_options`.
+    """
+    options = read_options(UNetOptions, settings, name)
+    return UNetSegmenter(*load_network(weights), device, options, name)
+
+
+class UNetSegmenter(FrameByFrame):
+    """A `Segmenter` that takes from the prompts only which task is asked for, and on which frames."""
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        config: UNetConfig,
+        device: str | torch.device | None = None,
+        options: UNetOptions | None = None,
+        name: str = "",
+    ) -> None:
+        self.options = options or UNetOptions()
+        self.device = resolve_device(device)
+        self.dtype = resolve_precision(self.options.precision, self.device)
+        self.network = network.to(self.device).eval()
+        self.config = config
+        self.name = name or f"unet-{config.network}"
+        self.fingerprint = fingerprint(network)
+        self.abilities = frozenset({PIXELS})
+        self._windows = Windows(self.options.window)
+        self._answers: ScanCache[torch.Tensor] = ScanCache(CACHED_FRAMES)
+
+    def predict(self, scan: Scan, prompts: Prompts) -> dict[tuple[int, int], Proposals]:
+        """One proposal by (object id, frame), without a confidence.
+
+        Raises:
+            InputError: prompts that do not fit the scan, or a task that the network was not trained on.
+        """
+        prompts = prompts.validate(scan)
+        window = self._windows.of(scan)
+        channels = {number: self._channel(number, entry) for number, entry in prompts.objects.items()}
+        found = {}
+        for frame in prompts.frames():
+            for number, entry in prompts.on_frame(frame).objects.items():
+                logits = self._logits(scan, frame, window, channels[number])
+                if self.options.in_box and entry.boxes:
+                    logits = np.where(inside_boxes(entry, logits.shape), logits, np.float32(OUTSIDE_LOGIT))
+                probability = torch.from_numpy(logits).sigmoid().numpy()
+                found[number, frame] = Proposals(logits[None] > 0, np.array([np.nan]), 0, probability)
+        return found
+
+    def _channel(self, number: int, entry: ObjectPrompts) -> int:
+        for task in (entry.name, entry.text):
+            if task in self.config.tasks:
+                return self.config.tasks.index(task)
+        known = ", ".join(self.config.tasks)
+        said = entry.name or entry.text
+        got = f"task {said!r}" if said else "no task (the object's name)"
+        raise InputError(f"object {number}: got {got}, {self.name} was trained on {known}")
+
+    @torch.inference_mode()
+    def _logits(self, scan: Scan, frame: int, window: Window, channel: int) -> NDArray[np.float32]:
+        """(H, W) logits of one channel."""
+        view = whole_view(scan.height, scan.width, self.config.size)
+
+        def make() -> torch.Tensor:
+            seen = sample(three_channels(as_tensor(window.apply(scan.frame(frame)))), view)
+            pixels = normalised(seen, sample(torch.ones(1, scan.height, scan.width), view))
+            with autocast(self.device, self.dtype):
+                return self.network(pixels[None].to(self.device))[0].float().cpu()
+
+        answer = self._answers.get(scan, (frame, window), make)[channel : channel + 1]
+        return paste(answer, view, scan.height, scan.width)[0].numpy()
+
+
+def normalised(pixels: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """(3, S, S) less the mean over the frame, over its standard deviation; 0 outside the frame.
+
+    Args:
+        inside: (1, S, S) share of each pixel that the frame covers.
+    """
+    weight = inside.sum().clamp(min=1) * 3
+    mean = (pixels * inside).sum() / weight
+    spread = (((pixels - mean).square() * inside).sum() / weight).sqrt()
+    return (pixels - mean) / spread.clamp(min=LEAST_SPREAD) * inside
+
+
+def inside_boxes(entry: ObjectPrompts, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The (H, W) pixels whose centres lie in any box of an object."""
+    y, x = np.arange(shape[0])[:, None] + 0.5, np.arange(shape[1])[None, :] + 0.5
+    mask = np.zeros(shape, dtype=bool)
+    for box in entry.boxes:
+        mask |= (y >= box.y0) & (y < box.y1) & (x >= box.x0) & (x < box.x1)
+    return mask

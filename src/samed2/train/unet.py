@@ -1,0 +1,189 @@
+"""Training of the MONAI U-Nets that the evaluation compares with: same cases, same budget, simple augmentation.
+
+A batch is a pure function of (seed, step); the weights at the start are drawn from the seed too, so that on one machine
+with one number of CPU threads the same call gives the same weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from samed2 import __version__
+from samed2.data.cases import Case
+from samed2.errors import InputError
+from samed2.evaluate.models.unet_config import build_unet, make_config, save_unet
+from samed2.predict.device import autocast, resolve_device, resolve_precision
+from samed2.train.unet_slides import SlideIndex, draw_batch, read_slides
+
+Progress = Callable[[int, float], None]  # step, training loss
+DECIMALS = 5
+
+
+@dataclass(frozen=True)
+class UNetPlan:
+    """How a U-Net is trained.
+
+    Attributes:
+        steps, batch: the budget; a row is one frame.
+        size: side of the square input in pixels.
+        network, width: see `UNetConfig`.
+        learning_rate: of AdamW, at its highest; warmed up over 5 % of the steps, then to zero along a cosine.
+        weight_decay: of AdamW.
+        frames_per_case: at most so many frames of a volume or video with an object on them, evenly spread, and a
+            quarter as many without.
+        absent: share of rows drawn among all frames of the task's cases instead of those that show it.
+        augment: turn, scale, mirror, and change of brightness and texture.
+        validate_every: steps between two looks at the validation cases; the best weights are kept.
+    """
+
+    steps: int = 2000
+    batch: int = 16
+    size: int = 256
+    network: str = "basic"
+    width: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    frames_per_case: int = 16
+    absent: float = 0.15
+    augment: bool = True
+    validate_every: int = 250
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "frames_per_case", "validate_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: got {getattr(self, name)}, wanted at least 1")
+
+
+def train_unet(
+    cases_train: Sequence[Case],
+    cases_val: Sequence[Case],
+    out: str | Path,
+    task: str | None = None,
+    *,
+    steps: int = 2000,
+    size: int = 256,
+    seed: int = 0,
+    device: str | None = "auto",
+    progress: Progress | None = None,
+    **settings: float | str | bool,
+) -> Path:
+    """Train a U-Net and write it to a folder that `load_model("unet:FOLDER")` reads; return the folder.
+
+    Args:
+        cases_val: where the best weights are chosen; with none the last are kept.
+        task: "DATASET/OBJECT" for a specialist; None for a generalist on all tasks of the training cases.
+        settings: further fields of `UNetPlan`.
+
+    Raises:
+        InputError: no case shows the task, a case cannot be loaded, an unknown setting, or `out` cannot be written.
+    """
+    unknown = sorted(set(settings) - set(UNetPlan.__dataclass_fields__))
+    if unknown:
+        raise InputError(f"setting {unknown[0]!r} is unknown; there are {', '.join(UNetPlan.__dataclass_fields__)}")
+    plan = UNetPlan(steps=steps, size=size, **settings)  # type: ignore[arg-type]
+    tasks = _tasks(cases_train, task)
+    config = make_config(network=plan.network, width=plan.width, size=plan.size, tasks=tasks)
+    index = SlideIndex(read_slides(cases_train, tasks, plan.size, plan.frames_per_case), tasks)
+    held_out = read_slides(cases_val, tasks, plan.size, plan.frames_per_case)
+    run = Run(build_unet(config, seed), plan, device)
+    best: tuple[float, int, dict[str, torch.Tensor]] | None = None
+    history = []
+    for step in range(plan.steps):
+        loss = run.step(step, *draw_batch(index, step, plan.batch, seed, plan.augment, plan.absent))
+        if progress is not None:
+            progress(step + 1, loss)
+        last = step + 1 == plan.steps
+        if held_out and (last or (step + 1) % plan.validate_every == 0):
+            scores = validation_dice(run, held_out, tasks)
+            macro = float(np.mean(list(scores.values()))) if scores else 0.0
+            history.append({"step": step + 1, "macro_dice": round(macro, DECIMALS), "loss": round(loss, DECIMALS)})
+            if best is None or macro > best[0]:
+                best = (macro, step + 1, {k: v.detach().cpu().clone() for k, v in run.network.state_dict().items()})
+    if best is not None:
+        run.network.load_state_dict(best[2])
+    training = {
+        "version": __version__,
+        "seed": seed,
+        "plan": asdict(plan),
+        "cases": {"train": len(cases_train), "val": len(cases_val)},
+        "kept_step": best[1] if best else plan.steps,
+        "validation": history,
+    }
+    return save_unet(run.network, config.model_copy(update={"training": training}), out)
+
+
+class Run:
+    """A network in training, with its optimiser; loss = MONAI's Dice and cross-entropy on the labelled channels."""
+
+    def __init__(self, network: torch.nn.Module, plan: UNetPlan, device: str | None) -> None:
+        from monai.losses import DiceCELoss
+
+        self.device = resolve_device(device)
+        self.dtype = resolve_precision("auto", self.device)
+        self.network = network.to(self.device)
+        self.loss = DiceCELoss(sigmoid=True)
+        self.optimizer = torch.optim.AdamW(network.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
+        warm = max(1, plan.steps // 20)
+
+        def rate(step: int) -> float:
+            rest = max(0.0, (step - warm) / max(1, plan.steps - warm))
+            return min((step + 1) / warm, 0.5 * (1 + np.cos(np.pi * rest)))
+
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate)
+
+    def step(self, number: int, pixels: torch.Tensor, target: torch.Tensor, known: torch.Tensor) -> float:
+        """One step on pixels (B, 3, S, S), target (B, C, S, S) in {0, 1} and known (B, C) bool; the loss before it.
+
+        Raises:
+            InputError: the loss is no longer a number.
+        """
+        self.network.train()
+        with autocast(self.device, self.dtype):
+            logits = self.network(pixels.to(self.device))
+        picked = known.to(self.device)
+        # each labelled channel counts as an image of its own: what a data set does not label teaches nothing
+        loss = self.loss(logits.float()[picked][:, None], target.to(self.device)[picked][:, None])
+        if not bool(torch.isfinite(loss)):
+            raise InputError(f"U-Net training: the loss is {float(loss)} at step {number + 1}; lower learning_rate")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        return float(loss)
+
+    @torch.inference_mode()
+    def masks(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B, 3, S, S) to (B, C, S, S) bool."""
+        self.network.eval()
+        with autocast(self.device, self.dtype):
+            return self.network(pixels.to(self.device)).cpu() > 0
+
+
+def validation_dice(run: Run, slides: Sequence, tasks: Sequence[str]) -> dict[str, float]:
+    """Mean Dice by task over the frames that show it, at the network's resolution."""
+    found: dict[str, list[float]] = {task: [] for task in tasks}
+    for slide in slides:
+        shown = [c for c, mask in slide.masks.items() if mask.any()]
+        if not shown:
+            continue
+        masks = run.masks(slide.pixels()[None])[0].numpy()
+        for channel in shown:
+            truth, guess = slide.masks[channel], masks[channel]
+            dice = 2 * np.count_nonzero(truth & guess) / (np.count_nonzero(truth) + np.count_nonzero(guess))
+            found[tasks[channel]].append(dice)
+    return {task: float(np.mean(values)) for task, values in found.items() if values}
+
+
+def _tasks(cases: Sequence[Case], task: str | None) -> tuple[str, ...]:
+    known = sorted({case.task(name) for case in cases for name in case.objects})
+    if not known:
+        raise InputError("U-Net training: got no training case with an object, wanted at least one")
+    if task is not None and task not in known:
+        raise InputError(f"task: got {task!r}, the training cases have {', '.join(known)}")
+    return (task,) if task is not None else tuple(known)
