@@ -1,0 +1,253 @@
+"""Which clips a training step sees: pure functions of (seed, step, row), so resuming and splitting are exact."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samed2.data.cases import Case
+from samed2.data.frames import Column, FrameTable
+from samed2.errors import InputError
+
+MIN_PIXELS = 12  # smaller specks are not asked for
+SIZE_EDGES = (0.001, 0.01, 0.1)  # shares of the frame between size classes
+DRAW, TASK, SUPPORT, BATCH, RENDER = 1, 2, 3, 4, 5  # first word of a generator's seed: what is drawn with it
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Some frames of one case with one object.
+
+    Attributes:
+        frames: in true order; where the case ends, its first or last frame is repeated.
+        middle: the frame the clip was drawn for, on which the object is.
+        key: what everything random about it is made from.
+    """
+
+    case: Case
+    object: str
+    frames: tuple[int, ...]
+    middle: int
+    key: tuple[int, ...]
+
+    @property
+    def task(self) -> str:
+        """ "DATASET/OBJECT"."""
+        return self.case.task(self.object)
+
+
+def clip_frames(middle: int, length: int, total: int) -> tuple[int, ...]:
+    """`length` neighbouring frame numbers around `middle` of a case with `total` frames, ends repeated."""
+    first = middle - length // 2
+    return tuple(min(max(first + i, 0), total - 1) for i in range(length))
+
+
+# What is drawn with equal chance, first to last, before case and frame: columns of whole numbers.
+Levels = Callable[[FrameTable], list[Column]]
+BALANCES: dict[str, Levels] = {
+    "task": lambda table: [],
+    "modality": lambda table: [_modalities(table)],
+    "size": lambda table: [np.digitize(table.share, SIZE_EDGES).astype(np.int64)],
+}
+
+
+class Sampler:
+    """Draws clips of a table of frames, lazily: nothing is read.
+
+    Args:
+        balance: "task": every task equally often; "modality": every modality, then every task of it; "size": every
+            class of object size (below 0.1 %, 1 %, 10 % of the frame, and above), then every task with such objects.
+            Then every case of the task, then every frame with the object.
+        frames: T, the frames of a clip.
+        power: exponent on the number of cases of a task: 0 draws tasks equally often, 1 cases.
+        weights: factors by task name ("DATASET/OBJECT").
+        min_pixels: frames with less of the object are not drawn.
+
+    Raises:
+        InputError: an unknown balance or task, or nothing to draw from.
+    """
+
+    def __init__(
+        self,
+        table: FrameTable,
+        balance: str = "task",
+        *,
+        frames: int = 1,
+        seed: int = 0,
+        power: float = 0.0,
+        weights: Mapping[str, float] | None = None,
+        min_pixels: int = MIN_PIXELS,
+    ) -> None:
+        if balance not in BALANCES:
+            raise InputError(f"balance: got {balance!r}, wanted one of {', '.join(BALANCES)}")
+        if frames < 1:
+            raise InputError(f"frames: got {frames}, wanted at least 1")
+        self.table, self.balance, self.frames, self.seed = table, balance, frames, seed
+        self.power, self.weights, self.min_pixels = power, dict(weights or {}), min_pixels
+        for name, value in self.weights.items():
+            if name not in table.tasks or not value >= 0:
+                raise InputError(f"weights: got {name}: {value}, wanted 0 or more for some of {', '.join(table.tasks)}")
+        wanted = np.array([self.weights.get(task, 1.0) > 0 for task in table.tasks], dtype=bool)
+        self._large = (table.pixels >= min_pixels) & wanted[table.task]
+        self._trees: dict[tuple[str | None, bool], _Tree] = {}
+        self._by_patient: dict[str, dict[str, dict[int, Column]]] = {}
+        self._tree(None, False)  # an empty table is an error now, not at the first step
+
+    @property
+    def tasks(self) -> list[str]:
+        """All tasks of the table; some may have nothing to draw."""
+        return self.table.tasks
+
+    @cached_property
+    def has_stacks(self) -> bool:
+        """Whether a volume or video can be drawn."""
+        return bool((self._large & self._is_stack).any())
+
+    def draw(
+        self,
+        step: int,
+        rows: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        frames: int | None = None,
+        task: str | None = None,
+        stacks: bool = False,
+    ) -> list[Clip]:
+        """The clips of a step: of `rows` in the global batch those of process `rank` of `world`, rank::world.
+
+        Args:
+            frames: instead of the sampler's own.
+            task: only this one.
+            stacks: only volumes and videos.
+
+        Raises:
+            InputError: fewer rows than processes, or nothing to draw from.
+        """
+        if not 0 <= rank < world <= rows:
+            raise InputError(f"rows: got {rows} for process {rank} of {world}, wanted at least one for each")
+        tree = self._tree(task, stacks)
+        length = self.frames if frames is None else frames
+        clips = []
+        for row in range(rank, rows, world):
+            place = tree.draw(np.random.default_rng([DRAW, self.seed, step, row]))
+            clips.append(self._clip(place, length, (self.seed, step, row)))
+        return clips
+
+    def draw_task(self, step: int) -> str:
+        """The task of a step whose rows are all of one."""
+        place = self._tree(None, False).draw(np.random.default_rng([TASK, self.seed, step]))
+        return self.tasks[self.table.task[place]]
+
+    def support(self, clip: Clip, k: int, step: int, frames: int = 1) -> list[Clip]:
+        """Up to k other cases of the clip's task, none of its patient; every other patient once before one again.
+
+        Their middle frames are drawn from those with the object. Fewer clips where the task has fewer cases.
+        """
+        word = zlib.crc32(f"{clip.task}|{clip.case.name}|{clip.middle}".encode())
+        rng = np.random.default_rng([SUPPORT, self.seed, step, word])
+        found = self._patients(clip.task)
+        others = [cases for patient, cases in found.items() if patient != _patient(clip.case)]
+        clips = []
+        for number, case in enumerate(_in_turn(others, k, rng)):
+            rows = found[_patient(self.table.cases[case])][case]
+            clips.append(self._clip(int(rng.choice(rows)), frames, (*clip.key, word, number + 1)))
+        return clips
+
+    def _clip(self, place: int, length: int, key: tuple[int, ...]) -> Clip:
+        table = self.table
+        case, middle = int(table.case[place]), int(table.frame[place])
+        name = self.tasks[table.task[place]].split("/", 1)[1]
+        return Clip(table.cases[case], name, clip_frames(middle, length, int(table.shapes[case, 0])), middle, key)
+
+    def _patients(self, task: str) -> dict[str, dict[int, Column]]:
+        """Of one task: patient -> index of the case -> rows of the table, in the table's order."""
+        if task not in self._by_patient:
+            found: dict[str, dict[int, Column]] = {}
+            rows = np.flatnonzero(self._large & (self.table.task == self.tasks.index(task)))
+            cases, starts = np.unique(self.table.case[rows], return_index=True)
+            for case, part in zip(cases.tolist(), np.split(rows, starts[1:]), strict=True):
+                found.setdefault(_patient(self.table.cases[case]), {})[case] = part
+            self._by_patient[task] = found
+        return self._by_patient[task]
+
+    @cached_property
+    def _is_stack(self) -> NDArray[np.bool_]:
+        return np.array([case.kind != "image" for case in self.table.cases], dtype=bool)[self.table.case]
+
+    def _tree(self, task: str | None, stacks: bool) -> _Tree:
+        """The places of one task (None: all), only of volumes and videos where asked; made once."""
+        if (task, stacks) not in self._trees:
+            table, chosen = self.table, self._large.copy()
+            if stacks:
+                chosen &= self._is_stack
+            if task is not None:
+                if task not in self.tasks:
+                    raise InputError(f"task: got {task!r}, wanted one of {', '.join(self.tasks)}")
+                chosen &= table.task == self.tasks.index(task)
+            if not chosen.any():
+                of = f" of {task}" if task else ""
+                what = "volume or video" if stacks else "frame"
+                raise InputError(f"nothing to draw: no {what}{of} has an object of {self.min_pixels} pixels or more")
+            levels = BALANCES[self.balance](table)
+            columns = [*levels, table.task, table.case, table.frame]
+            self._trees[(task, stacks)] = _Tree(columns, np.flatnonzero(chosen), len(levels), self._weigh)
+        return self._trees[(task, stacks)]
+
+    def _weigh(self, task: int, cases: int) -> float:
+        return float(cases**self.power * self.weights.get(self.tasks[task], 1.0))
+
+
+class _Tree:
+    """Rows of sorted columns; a draw picks among the values of the first column, then of the second, and so on.
+
+    Every value of a column has the same chance, but those of column `weighed`: `weigh(value, children)`.
+    """
+
+    def __init__(self, columns: list[Column], rows: Column, weighed: int, weigh: Callable[[int, int], float]) -> None:
+        values = np.stack([column[rows] for column in columns])
+        order = np.lexsort(values[::-1])
+        self.rows, values = rows[order], values[:, order]
+        new = np.maximum.accumulate(np.diff(values, axis=1, prepend=values[:, :1] - 1) != 0, axis=0)
+        self.starts = [np.append(np.flatnonzero(level), len(rows)) for level in new]  # where each prefix begins
+        firsts = self.starts[weighed][:-1]
+        children = np.diff(np.searchsorted(self.starts[weighed + 1], self.starts[weighed]))
+        self.weighed = weighed
+        self.chance = np.array([weigh(int(v), int(c)) for v, c in zip(values[weighed, firsts], children, strict=True)])
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """A row, by one number per level."""
+        span = (0, len(self.rows))
+        for level, starts in enumerate(self.starts):
+            low, high = (int(i) for i in np.searchsorted(starts, span))
+            picked = low + self._pick(level, low, high, float(rng.random()))
+            span = (int(starts[picked]), int(starts[picked + 1]))
+        return int(self.rows[span[0]])
+
+    def _pick(self, level: int, low: int, high: int, number: float) -> int:
+        if level != self.weighed:
+            return int(number * (high - low))
+        total = np.cumsum(self.chance[low:high])
+        return int(np.searchsorted(total, number * total[-1], side="right"))
+
+
+def _modalities(table: FrameTable) -> Column:
+    names = sorted({case.modality for case in table.cases})
+    number = np.array([names.index(case.modality) for case in table.cases], dtype=np.int64)
+    return np.asarray(number[table.case])
+
+
+def _patient(case: Case) -> str:
+    return case.patient or case.name
+
+
+def _in_turn(groups: list[dict[int, Column]], k: int, rng: np.random.Generator) -> list[int]:
+    """Up to k keys: one of each group in random order, then a second one of each, and so on."""
+    queues = [rng.permutation(list(groups[i])).tolist() for i in rng.permutation(len(groups))]
+    longest = max((len(queue) for queue in queues), default=0)
+    return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)][:k]
