@@ -79,7 +79,12 @@ class SAMed2Model(Sam2VideoModel):
         return Features(self.mask_decoder.conv_s0(high), self.mask_decoder.conv_s1(mid), low)
 
     def condition(
-        self, low: torch.Tensor, memory: torch.Tensor | None = None, memory_position: torch.Tensor | None = None
+        self,
+        low: torch.Tensor,
+        memory: torch.Tensor | None = None,
+        memory_position: torch.Tensor | None = None,
+        pointers: torch.Tensor | None = None,
+        pointer_position: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Add what the memory knows to image embeddings.
 
@@ -87,6 +92,7 @@ class SAMed2Model(Sam2VideoModel):
             low: (N, d, h, w) raw embeddings.
             memory: (N, k, M, h, w) memory features of each row; None or k = 0 takes the no-memory path.
             memory_position: same shape; the shared sine code when None.
+            pointers, pointer_position: (N, P, M) object pointers as memory tokens, which have no place in the image.
 
         Returns:
             (N, d, h, w).
@@ -100,10 +106,21 @@ class SAMed2Model(Sam2VideoModel):
         tokens = low + 0.1 * position
         tokens = tokens.flatten(2).transpose(1, 2)[:, None]  # [n, 1, hw, d]
         keys, key_position = _frame_major(memory), _frame_major(memory_position.to(memory))
+        placeless = 0
+        if pointers is not None and pointer_position is not None:
+            placeless = pointers.shape[1]
+            keys = torch.cat([keys, pointers[:, None].to(keys)], dim=2)
+            key_position = torch.cat([key_position, pointer_position[:, None].to(keys)], dim=2)
         attention = self.memory_attention
         rotary = attention.rotary_emb(tokens, _grid_positions(low.shape[2], low.shape[3], low.device))
         for layer in attention.layers:
-            tokens = layer(queries=tokens, keys=keys, key_point_embedding=key_position, rope_position_embeddings=rotary)
+            tokens = layer(
+                queries=tokens,
+                keys=keys,
+                key_point_embedding=key_position,
+                rope_position_embeddings=rotary,
+                num_k_exclude_rope=placeless,
+            )
         return attention.layer_norm(tokens)[:, 0].transpose(1, 2).reshape(low.shape)
 
     def memory_position(self, size: Sequence[int]) -> torch.Tensor:
@@ -150,13 +167,20 @@ class SAMed2Model(Sam2VideoModel):
         y, x = torch.meshgrid(steps, steps, indexing="ij")
         return self.shared_image_embedding(torch.stack([x, y], dim=-1)).permute(2, 0, 1)[None]
 
-    def encode_memory(self, low: torch.Tensor, logits: torch.Tensor, binary: bool = False) -> torch.Tensor:
+    def encode_memory(
+        self,
+        low: torch.Tensor,
+        logits: torch.Tensor,
+        binary: bool = False,
+        object_score: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Memory features of frames and their masks.
 
         Args:
             low: (N, d, h, w) raw embeddings.
             logits: (N, 1, H, W) mask logits of any size, brought to the input size bilinearly.
             binary: cut the logits at 0 first, for masks a person confirmed.
+            object_score: (N,) logits; rows below 0 are marked as frames without the object.
 
         Returns:
             (N, M, h, w).
@@ -167,6 +191,9 @@ class SAMed2Model(Sam2VideoModel):
         mask = (logits > 0).float() if binary else logits.float().sigmoid()
         mask = mask * self.config.sigmoid_scale_for_mem_enc + self.config.sigmoid_bias_for_mem_enc
         feature, _ = self.memory_encoder(low, mask.to(low.dtype))
+        if object_score is not None and self.occlusion_spatial_embedding_parameter is not None:
+            absent = (object_score <= 0).to(feature)[:, None, None, None]
+            feature = feature + absent * self.occlusion_spatial_embedding_parameter[..., None, None]
         return feature
 
 

@@ -80,7 +80,8 @@ def embed_prompts(
         kinds = torch.tensor([TOP_LEFT, BOTTOM_RIGHT], device=device).expand(rows, 2)
         points, labels = torch.cat([points, corners], 1), torch.cat([labels, kinds], 1)
     if prompts.boxes is None or box_tokens == "points":
-        points, labels = F.pad(points, (0, 0, 0, 1)), F.pad(labels, (0, 1), value=PAD)
+        padding = 1 if points.shape[1] else 2  # SAM-2 stands an ignored point in where there is none, then pads
+        points, labels = F.pad(points, (0, 0, 0, padding)), F.pad(labels, (0, padding), value=PAD)
     sparse = _embed_points(encoder, points, labels, side=16 * grid)
     if prompts.masks is not None:
         dense = encoder.mask_embed(prompts.masks.to(encoder.no_mask_embed.weight))
