@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from samed2.errors import InputError
 from samed2.io import Geometry, Scan, read
 from samed2.io.checks import check_claim, quiet, reading
 from samed2.io.readers import stem
+from samed2.io.scan import FrameSource
 
 IMAGE_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm",
@@ -99,6 +100,34 @@ def check_fit(
             f"{image} and its labels {label.path} lie apart: spacing {_short(ours)} and {_short(theirs)} mm "
             f"(frame, y, x), corners up to {apart:.3g} mm; wanted one grid, or set ignore_geometry: true"
         )
+
+
+def cropped(scan: Scan, crop: tuple[int, int, int, int]) -> Scan:
+    """The part (y0, x0, y1, x1), half-open, of every frame.
+
+    Raises:
+        InputError: it reaches beyond the frames.
+    """
+    y0, x0, y1, x1 = crop
+    if not (0 <= y0 < y1 <= scan.height and 0 <= x0 < x1 <= scan.width):
+        raise InputError(f"{scan.label}: has {scan.height}x{scan.width} pixels, the crop {list(crop)} is not inside")
+    affine = scan.geometry.affine.copy()
+    affine[:3, 3] = scan.geometry.to_mm((0, y0, x0))
+    geometry = Geometry(affine) if scan.geometry.known else scan.geometry
+    return replace(scan, source=_Crop(scan.source, crop), geometry=geometry)
+
+
+class _Crop:
+    """A part of another source's frames."""
+
+    def __init__(self, source: FrameSource, crop: tuple[int, int, int, int]) -> None:
+        self._source, self._crop = source, crop
+        self.dtype = source.dtype
+        self.shape = (source.shape[0], crop[2] - crop[0], crop[3] - crop[1], source.shape[3])
+
+    def read(self, index: int) -> NDArray[Any]:
+        y0, x0, y1, x1 = self._crop
+        return self._source.read(index)[y0:y1, x0:x1]
 
 
 def _short(values: NDArray[Any]) -> str:

@@ -104,11 +104,21 @@ class Naming:
         return "_".join(own) or Path(path).name.split(".")[0]
 
     def patient_and_split(self, values: Mapping[str, str], name: str, path: str) -> tuple[str, str]:
+        """What a split keeps together, and the split that the set itself gives."""
         options = self._options
-        patient = fill(options.get("patient") or "", values, f"{self._where}: patient") or name
+        patient = fill(options.get("patient") or "", self._grouped(values), f"{self._where}: patient") or name
         split = fill(options.get("split") or "", values, f"{self._where}: split")
         split = str((options.get("splits") or {}).get(split, split))
         return patient, self._lists.split_of(name, patient, path) or split
+
+    def _grouped(self, values: Mapping[str, str]) -> dict[str, str]:
+        """The values, numbers of a group replaced by the group's first one."""
+        changed = dict(values)
+        for name, starts in (self._options.get("groups") or {}).items():
+            if name not in values or not values[name].isdigit():
+                raise InputError(f"{self._where}: groups: {{{name}}} is {values.get(name)!r}, wanted a number")
+            changed[name] = str(max((start for start in starts if start <= int(values[name])), default=values[name]))
+        return changed
 
     def unused(self, dataset: str) -> Iterator[Dropped]:
         """Lines of official lists that no case answers to."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samed2.data.cases import Case, LoadedCase
-from samed2.data.convert.files import HowToRead, LabelFile, check_fit, open_image, open_labels
+from samed2.data.convert.files import HowToRead, LabelFile, check_fit, cropped, open_image, open_labels
 from samed2.data.convert.values import Rule, RuledMasks, check_extent, check_values, whole_numbers
 from samed2.errors import InputError
 from samed2.io import Scan
@@ -27,6 +27,7 @@ class Plan:
         images: one file, or one for each frame.
         labels: for each file of `images`, object -> its label files.
         rules: object -> which values it has.
+        crop: (y0, x0, y1, x1) of the images that the labels show.
     """
 
     images: tuple[Path, ...]
@@ -34,6 +35,7 @@ class Plan:
     rules: Mapping[str, Rule]
     image_how: HowToRead = field(default_factory=HowToRead)
     label_how: HowToRead = field(default_factory=HowToRead)
+    crop: tuple[int, int, int, int] | None = None
     background: tuple[int, ...] | None = None
     ignore_other_labels: bool = False
     ignore_geometry: bool = False
@@ -50,6 +52,8 @@ def load_pair(plan: Plan, case: Case) -> LoadedCase:
     scan = open_image(plan.images[0], plan.image_how) if len(plan.images) == 1 else _stack(plan)
     if case.kind == "image" and scan.num_frames != 1:
         raise InputError(f"{scan.label}: has {scan.num_frames} frames, {case.dataset} should hold single images")
+    if plan.crop is not None:
+        scan = cropped(scan, plan.crop)
     scan.name, scan.modality, scan.kind = case.name, case.modality, case.kind
     parts = [_frame_labels(plan, case, scan, index) for index in range(len(plan.images))]
     masks = RuledMasks(parts[0]) if len(parts) == 1 else RuledMasks(_joined(case, parts))

@@ -3,14 +3,16 @@
 `Source.layout` holds:
 
 - `image`: template(s) of the images (`templates.py` explains them);
-- `label`: template(s) of one label file an image, whose values `Source.objects` names (`values.py`); or
-  `labels`: object -> template(s) of its mask files, which are united;
+- `label`: template(s) of the one label file of an image, whose values `Source.objects` names (`values.py`); or
+  `labels`: object -> template(s) of its mask files, each of which must be there, and which are united;
 - `name`: the case's name (default: all braces of the image's template joined by "_"), `patient` (default: the name);
 - `split`: the split's name, `splits`: word found -> split; `lists`: split -> text file(s) with one case, image or
   patient a line; `tables`: new name -> {file, key, value, by}: the column `value` of the CSV row whose `key` is `by`;
+- `groups`: name in braces -> the numbers at which a group begins; in `patient` it stands for its group;
 - `stack`: the name in braces that counts the frames: files equal in all others are one volume or video;
 - `exclude`: templates of files to leave alone; `optional`: objects that an image may lack (true: all);
-- `channel`, `label_channel`: of 4-D files; `axes`: NIfTI axes that are (frame, y, x);
+- `channel`, `label_channel`: of 4-D files; `axes`: NIfTI axes that are (frame, y, x); `crop`: y0, x0, y1, x1 of
+  the part of the image that the labels show;
 - `background`, `ignore_other_labels`, `ignore_geometry`, `allow_empty`: what is not an error when a case is loaded.
 
 A file that fits the templates of images and of labels is what the template with more literal characters says.
@@ -18,7 +20,7 @@ A file that fits the templates of images and of labels is what the template with
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,33 +29,11 @@ from typing import Any
 from samed2.data.cases import Case, Dropped
 from samed2.data.convert.files import IMAGE_SUFFIXES, NIFTI_AXES, VOLUME_SUFFIXES, HowToRead
 from samed2.data.convert.joins import Naming, frame_order
+from samed2.data.convert.layout import Layout, read_layout
 from samed2.data.convert.load import Plan, load_pair
 from samed2.data.convert.registry import Source, register_converter
 from samed2.data.convert.templates import Template, templates, walk
-from samed2.data.convert.values import Rule, parse_rule
 from samed2.errors import InputError
-
-KEYS = (
-    "image", "label", "labels", "name", "patient", "split", "splits", "lists", "tables", "stack", "exclude",
-    "optional", "channel", "label_channel", "axes", "background", "ignore_other_labels", "ignore_geometry",
-    "allow_empty", "root",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Layout:
-    """`Source.layout`, checked."""
-
-    image: tuple[Template, ...]
-    labels: Mapping[str, tuple[Template, ...]]  # object -> templates; all the same ones with `label`
-    single: bool  # one label file for all objects
-    rules: Mapping[str, Rule]
-    options: Mapping[str, Any]
-    optional: frozenset[str]
-
-    @property
-    def label_templates(self) -> tuple[Template, ...]:
-        return tuple(dict.fromkeys(one for several in self.labels.values() for one in several))
 
 
 @dataclass
@@ -62,7 +42,18 @@ class Item:
 
     path: str
     values: dict[str, str]
-    labels: dict[str, list[str]] = field(default_factory=dict)
+    found: dict[Template, list[str]] = field(default_factory=dict)
+
+    def labels(self, layout: Layout) -> dict[str, list[str]]:
+        """Object -> its label files; one that lacks a file of its templates is left out."""
+        if layout.single:
+            paths = [path for several in self.found.values() for path in several]
+            return dict.fromkeys(layout.labels, paths) if paths else {}
+        return {
+            name: list(dict.fromkeys(path for one in wanted for path in self.found[one]))
+            for name, wanted in layout.labels.items()
+            if all(one in self.found for one in wanted)
+        }
 
 
 @register_converter("pairs")
@@ -77,7 +68,7 @@ def pairs(source: Source) -> Iterator[Case | Dropped]:
     if not items:
         wanted = " or ".join(one.text for one in layout.image)
         raise InputError(f"{source.root}: no file fits {wanted}; check the folder and the layout of {source.name}")
-    taken = {path for item in items for several in item.labels.values() for path in several}
+    taken = {path for item in items for several in item.found.values() for path in several}
     naming = Naming(source.root, source.layout, f"layout of {source.name}")
     for group in _stacks(items, layout):
         yield from _cases(source, layout, naming, group)
@@ -88,42 +79,6 @@ def pairs(source: Source) -> Iterator[Case | Dropped]:
     if stray.other:
         reason = f"{len(stray.other)} image files fit no template of the layout, such as {stray.other[0]}"
         yield Dropped(source.name, "(other files)", reason)
-
-
-def read_layout(source: Source) -> Layout:
-    """Check and complete the layout of a source.
-
-    Raises:
-        InputError: an unknown or missing key, a template or rule that cannot be read.
-    """
-    options, where = source.layout, f"layout of {source.name}"
-    unknown = [key for key in options if key not in KEYS]
-    if unknown:
-        raise InputError(f"{where}: has {unknown[0]!r}, wanted some of {', '.join(KEYS)}")
-    if "image" not in options or ("label" in options) == ("labels" in options):
-        raise InputError(f"{where}: wanted `image` and one of `label` and `labels`, got {', '.join(options) or 'none'}")
-    named: Mapping[str, Any]
-    if "label" in options:
-        named = source.objects or {source.name: None}
-        one = templates(options["label"], f"{where}: label")
-        labels = dict.fromkeys(named, one)
-    else:
-        if not isinstance(options["labels"], Mapping) or not options["labels"]:
-            raise InputError(f"{where}: labels: wanted a template for each object, got {options['labels']!r}")
-        labels = {name: templates(given, f"{where}: labels: {name}") for name, given in options["labels"].items()}
-        missing = [name for name in source.objects if name not in labels]
-        if missing:
-            raise InputError(f"{where}: labels: has no template for the object {missing[0]}")
-        named = {name: source.objects.get(name) for name in labels}
-    optional = options.get("optional", ())
-    return Layout(
-        image=templates(options["image"], f"{where}: image"),
-        labels=labels,
-        single="label" in options,
-        rules={name: parse_rule(given, f"{source.name}: object {name}") for name, given in named.items()},
-        options=options,
-        optional=frozenset(labels if optional is True else optional or ()),
-    )
 
 
 @dataclass
@@ -150,11 +105,8 @@ def _assign(source: Source, layout: Layout) -> tuple[list[Item], _Stray]:
         elif path.lower().endswith(IMAGE_SUFFIXES):
             stray.other.append(path)
     for one, labels in found.items():
-        names = [name for name, several in layout.labels.items() if one in several]
         for item, several in _join(items, one, labels):
-            for name in names:
-                known = item.labels.setdefault(name, [])
-                known.extend(path for path in several if path not in known)
+            item.found[one] = several
     return items, stray
 
 
@@ -198,42 +150,38 @@ def _cases(source: Source, layout: Layout, naming: Naming, group: list[Item]) ->
     stack = str(layout.options.get("stack") or "")
     values = {name: value for name, value in group[0].values.items() if name != stack}
     name = naming.name(values, group[0].path)
-    kept = [item for item in group if item.labels]
-    for item in group:
-        if not item.labels:
+    kept = [(item, item.labels(layout)) for item in group]
+    for item, labels in kept:
+        if not item.found:
             called = name if len(group) == 1 else f"{name} ({stack} {item.values[stack]})"
             yield Dropped(source.name, called, "image without label", (source.root / item.path,))
-    if not kept:
-        return
-    objects = tuple(one for one in layout.labels if all(one in item.labels for item in kept))
+        elif layout.single and len(next(iter(labels.values()))) > 1:
+            paths = next(iter(labels.values()))
+            reason = f"ambiguous: {len(paths)} label files for one image: {', '.join(paths)}"
+            yield Dropped(source.name, name, reason, tuple(source.root / path for path in paths))
+            return
+    kept = [(item, labels) for item, labels in kept if item.found]
+    objects = tuple(one for one in layout.labels if kept and all(one in labels for _, labels in kept))
     for one in layout.labels:
-        if one not in objects and one not in layout.optional:
-            yield Dropped(source.name, f"{name}/{one}", f"no label of {one}", tuple(source.root / i.path for i in kept))
-    several = [item for item in kept if any(layout.single and len(paths) > 1 for paths in item.labels.values())]
-    if several:
-        paths = next(iter(several[0].labels.values()))
-        reason = f"ambiguous: {len(paths)} label files for one image: {', '.join(paths)}"
-        yield Dropped(source.name, name, reason, tuple(source.root / path for path in paths))
-        return
-    if not objects:
-        yield Dropped(
-            source.name, name, "no object is labelled on all frames", tuple(source.root / i.path for i in kept)
-        )
-        return
-    yield _case(source, layout, naming, kept, (name, values, objects))
+        if kept and one not in objects and one not in layout.optional:
+            lack = next(item for item, labels in kept if one not in labels)
+            missing = ", ".join(wanted.text for wanted in layout.labels[one] if wanted not in lack.found)
+            yield Dropped(source.name, f"{name}/{one}", f"no file {missing}", (source.root / lack.path,))
+    if objects:
+        yield _case(source, layout, naming, kept, (name, values, objects))
 
 
 def _case(
     source: Source,
     layout: Layout,
     naming: Naming,
-    kept: list[Item],
+    kept: list[tuple[Item, dict[str, list[str]]]],
     found: tuple[str, dict[str, str], tuple[str, ...]],
 ) -> Case:
     name, values, objects = found
-    images = tuple(source.root / item.path for item in kept)
-    labels = tuple({one: tuple(source.root / path for path in item.labels[one]) for one in objects} for item in kept)
-    patient, split = naming.patient_and_split(values, name, kept[0].path)
+    images = tuple(source.root / item.path for item, _ in kept)
+    labels = tuple({one: tuple(source.root / path for path in some[one]) for one in objects} for _, some in kept)
+    patient, split = naming.patient_and_split(values, name, kept[0][0].path)
     kind: Any = source.kind or ("volume" if len(kept) > 1 or images[0].name.endswith(VOLUME_SUFFIXES) else "image")
     files = dict.fromkeys([*images, *(path for some in labels for paths in some.values() for path in paths)])
     return Case(
@@ -265,5 +213,6 @@ def _plan(
         background=None if background is None else tuple([background] if isinstance(background, int) else background),
         ignore_other_labels=bool(options.get("ignore_other_labels", False)),
         ignore_geometry=bool(options.get("ignore_geometry", False)),
+        crop=tuple(options["crop"]) if options.get("crop") else None,
         allow_empty=bool(options.get("allow_empty", False)),
     )
