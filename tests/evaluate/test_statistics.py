@@ -147,6 +147,8 @@ def test_a_missing_patient_is_the_case_itself() -> None:
     for nameless in ("", None, math.nan):
         got = summarise(rows.assign(patient=nameless), "dice")
         assert got.patients == 10 and math.isfinite(got.macro_ci.low)
+    partly = rows.assign(patient=pd.Categorical(["p", "p", "", *rows["patient"][3:]]))  # as some Parquet files come
+    assert summarise(partly, "dice").patients == 9
 
 
 def test_json_form() -> None:

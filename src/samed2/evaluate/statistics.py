@@ -171,10 +171,10 @@ def tidy(rows: pd.DataFrame, *columns: str) -> pd.DataFrame:
             raise InputError(f"rows: column {name} holds something that is no number: {error}") from error
         if np.isinf(table[name]).any():
             raise InputError(f"rows: column {name} holds infinite values, wanted numbers or NaN for undefined")
-    nameless = table["patient"].isna() | (table["patient"].astype(str) == "")
-    table["patient"] = table["patient"].where(~nameless, table["case"])
+    nameless = table["patient"].isna()
     for name in KEYS:
         table[name] = table[name].astype(str)
+    table["patient"] = table["patient"].mask(nameless | (table["patient"] == ""), table["case"])
     if (table.groupby("task")["dataset"].nunique() > 1).any():
         raise InputError("rows: a task is named in two data sets, wanted tasks named DATASET/OBJECT")
     twice = table[table.duplicated(["task", "case"])]
