@@ -195,7 +195,7 @@ def _pairs(path: Path) -> Source:
     source = Source(
         root, given.name, "pairs", given.modality.lower(), given.kind, given.licence, dict(given.objects), given.layout
     )
-    from samed2.data.convert.pairs import read_layout
+    from samed2.data.convert.layout import read_layout
 
     try:
         read_layout(source)
