@@ -11,6 +11,7 @@ import torch
 from samed2.io import Scan, Window
 from samed2.memory import SelectiveMemory
 from samed2.nn import Features, SAMed2Model
+from samed2.nn.model import Decoded
 from samed2.predict.device import autocast, resolve_device, resolve_precision
 from samed2.predict.results import Answer
 from samed2.predict.rows import Row, looks, to_tensors
@@ -76,16 +77,16 @@ class Engine:
             chosen = [rows[i] for i in members]
             click = structure[0] == 1 and not structure[1] and not structure[2]
             multimask = settings.multimask or click
-            logits, iou, score = self._decode(scan, frame, chosen, window, settings, memory, multimask)
+            found = self._decode(scan, frame, chosen, window, settings, memory, multimask)
             if settings.mirror:
                 turned = [replace(row, view=replace(row.view, flip_x=True)) for row in chosen]
-                other, other_iou, other_score = self._decode(scan, frame, turned, window, settings, memory, multimask)
-                logits, iou = (logits + other.flip(-1)) / 2, (iou + other_iou) / 2
-                score = (score + other_score) / 2
-            for place, index in enumerate(members):
-                order = iou[place].argsort(descending=True, stable=True)
-                pasted = paste(logits[place][order], rows[index].view, scan.height, scan.width)
-                answers[index] = Answer(pasted.numpy(), iou[place][order].tolist(), float(score[place]))
+                other = self._decode(scan, frame, turned, window, settings, memory, multimask)
+                found = found._replace(
+                    logits=(found.logits + other.logits.flip(-1)) / 2,
+                    iou=(found.iou + other.iou) / 2,
+                    object_score=(found.object_score + other.object_score) / 2,
+                )
+            answers.update(zip(members, self.answers(scan, chosen, found), strict=True))
         return [answers[i] for i in range(len(rows))]
 
     def _decode(
@@ -97,20 +98,35 @@ class Engine:
         settings: Settings,
         memory: SelectiveMemory | None,
         multimask: bool,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logits (N, M, S/4, S/4), predicted IoU (N, M) and object scores (N,) of rows of one structure, on the CPU."""
+    ) -> Decoded:
+        """What the model says to rows of one structure."""
         features = self.features(scan, frame, [row.view for row in rows], window, settings.neighbours)
-        recalled = None
-        if memory is not None and settings.memory and len(memory) and settings.memories:
-            known = {entry.modality for entry in memory.entries}
-            modality = scan.modality if scan.modality in known and settings.task is None else None
-            recalled = memory.retrieve(
-                features.low.float(), settings.memories, task=settings.task, modality=modality
-            ).features
+        recalled = self.recalled(scan, features, settings, memory)
         with self.autocast():
             conditioned = features._replace(low=self.model.condition(features.low, recalled))
-            decoded = self.model.decode(conditioned, to_tensors(rows), multimask)
-        return decoded.logits.float().cpu(), decoded.iou.float().cpu(), decoded.object_score.float().cpu()
+            return self.model.decode(conditioned, to_tensors(rows), multimask)
+
+    def answers(self, scan: Scan, rows: list[Row], found: Decoded) -> list[Answer]:
+        """The decoder's output for rows, brought to the frame."""
+        logits, iou = found.logits.float(), found.iou.float().cpu()
+        answers = []
+        for place, row in enumerate(rows):
+            order = iou[place].argsort(descending=True, stable=True)
+            seen = logits[place][order.to(logits.device)]
+            pasted = paste(seen.cpu(), row.view, scan.height, scan.width).numpy()
+            score = float(found.object_score[place])
+            answers.append(Answer(pasted, iou[place][order].tolist(), score, seen[:1], found.pointer[place]))
+        return answers
+
+    def recalled(
+        self, scan: Scan, features: Features, settings: Settings, memory: SelectiveMemory | None
+    ) -> torch.Tensor | None:
+        """What the memory of past cases has for each row, (N, k, M, h, w), None where it is not asked."""
+        if memory is None or not (settings.memory and len(memory) and settings.memories):
+            return None
+        known = {entry.modality for entry in memory.entries}
+        modality = scan.modality if scan.modality in known and settings.task is None else None
+        return memory.retrieve(features.low.float(), settings.memories, task=settings.task, modality=modality).features
 
     def features(self, scan: Scan, frame: int, views: list[View], window: Window, neighbours: int) -> Features:
         """Features of one frame through several views, one row each, from the cache where possible."""

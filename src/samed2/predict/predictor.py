@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
@@ -18,9 +19,11 @@ from samed2.memory import SelectiveMemory
 from samed2.nn import SAMed2Model
 from samed2.nn.weights import fingerprint, load
 from samed2.predict.engine import Engine
+from samed2.predict.propagation import Direction, propagate
 from samed2.predict.results import Answer, ObjectPrediction, label_map, unite
 from samed2.predict.rows import Row, plan_rows, refined, to_tensors
 from samed2.predict.settings import Settings, settings_from
+from samed2.predict.tracking import Tracking
 from samed2.predict.zoom import whole_view
 from samed2.prompts import Prompts
 
@@ -127,6 +130,34 @@ class Predictor:
         """
         prompts = prompts.validate(scan)
         return self._predict(scan, prompts, frame, resolve_window(scan, window), settings_from(settings))
+
+    def propagate(
+        self,
+        scan: Scan | str | PathLike[str],
+        prompts: Prompts,
+        *,
+        direction: Direction = "both",
+        tracking: Tracking | None = None,
+        window: str | Window | None = None,
+        **settings: Any,
+    ) -> Iterator[tuple[int, list[ObjectPrediction]]]:
+        """Follow the prompted objects through a volume or video.
+
+        Args:
+            direction: "forward", "backward" or "both", see `samed2.predict.propagation.propagate`.
+            tracking: how objects are followed.
+            window, settings: as for `segment`.
+
+        Yields:
+            (frame, predictions) as frames become final; frames where nothing was looked for are left out.
+
+        Raises:
+            InputError: as `segment`, or an unknown direction.
+        """
+        scan = scan if isinstance(scan, Scan) else read(scan)
+        chosen, resolved = settings_from(settings), resolve_window(scan, window)
+        followed = tracking or Tracking()
+        return propagate(self.engine, scan, prompts.validate(scan), resolved, chosen, followed, self.memory, direction)
 
     @torch.inference_mode()
     def remember(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from samed2.predict.postprocess import clean
@@ -34,11 +35,20 @@ class ObjectPrediction:
 
 @dataclass
 class Answer:
-    """Logits (M, H, W) on the frame, best first, their predicted IoU, and the object score."""
+    """What the decoder says to one row.
+
+    Attributes:
+        logits: (M, H, W) on the frame, best first, and their predicted IoU `iou`.
+        object_score: logit that the object is on the frame at all.
+        seen: (1, S/4, S/4) logits of the best mask over the row's view, on the model's device.
+        pointer: (d,) the object pointer, what the streaming memory keeps of the mask.
+    """
 
     logits: NDArray[np.float32]
     iou: list[float]
     object_score: float
+    seen: torch.Tensor
+    pointer: torch.Tensor
 
 
 def unite(object_id: int, parts: list[Answer], settings: Settings) -> ObjectPrediction:

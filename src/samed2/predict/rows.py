@@ -77,11 +77,10 @@ def plan_rows(
 
     points = [(p.y + 0.0, p.x + 0.0, bool(p.positive)) for p in prompts.points]
     masks = list(prompts.masks.values())
-    mask = np.where(masks[0], MASK_LOGIT, -MASK_LOGIT).astype(np.float32) if masks else None
+    mask = seen_logits(masks[0]) if masks else None
     if not prompts.boxes:
         if mask is not None and masks[0].any():
-            ys, xs = np.flatnonzero(masks[0].any(axis=1)), np.flatnonzero(masks[0].any(axis=0))
-            extent = _around((float(ys[0]), float(xs[0]), float(ys[-1] + 1), float(xs[-1] + 1)), points)
+            extent = _around(box_of(masks[0]), points)
             return [Row(object_id, view_of(extent), points, None, mask)]
         return [Row(object_id, whole, points, None, mask, refine=zoom and mask is None)]
     boxes = [(float(b.y0), float(b.x0), float(b.y1), float(b.x1)) for b in prompts.boxes]
@@ -127,12 +126,22 @@ def refined(row: Row, logits: NDArray[np.float32], size: int, margin: float) -> 
     inside = [found[min(int(y), height - 1), min(int(x), width - 1)] for y, x, positive in row.points if positive]
     wanted = {int(v) for v in inside if v} or {1 + int(np.argmax(np.bincount(found.ravel())[1:]))}
     part = np.isin(found, list(wanted))
-    ys, xs = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
-    extent = _around((float(ys[0]), float(xs[0]), float(ys[-1] + 1), float(xs[-1] + 1)), row.points)
+    extent = _around(box_of(part), row.points)
     view = snapped_view(extent, margin, size, height, width, (MIN_SIDE, 0.85))
     if view.side >= max(height, width):
         return None
     return Row(row.object_id, view, row.points, None, logits)
+
+
+def box_of(mask: NDArray[np.bool_]) -> FrameBox:
+    """The tight frame box (y0, x0, y1, x1) of a (H, W) mask that is not empty."""
+    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return float(ys[0]), float(xs[0]), float(ys[-1] + 1), float(xs[-1] + 1)
+
+
+def seen_logits(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """A (H, W) mask as the logits of a mask prompt."""
+    return np.where(mask, MASK_LOGIT, -MASK_LOGIT).astype(np.float32)
 
 
 def to_tensors(rows: list[Row]) -> PromptTensors:

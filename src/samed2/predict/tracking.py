@@ -1,0 +1,210 @@
+"""Following objects through the frames of a volume or video, in one direction, all objects in one pass.
+
+Every object has its own track of SAM-2's streaming memory (`nn/streaming.py`). On prompted frames it is segmented from
+its prompts; on the others from the memory, with its last mask as a further hint where `Tracking.carry` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from samed2.errors import InputError
+from samed2.io import Scan, Window
+from samed2.memory import SelectiveMemory
+from samed2.nn.streaming import Trace, Track, reach, read, structure
+from samed2.predict.engine import Engine
+from samed2.predict.results import Answer, ObjectPrediction, unite
+from samed2.predict.rows import Row, box_of, plan_rows, refined, seen_logits, snapped_view, to_tensors
+from samed2.predict.settings import Settings
+from samed2.predict.zoom import View, whole_view
+from samed2.prompts import Prompts
+
+CARRY = ("memory", "box", "mask")
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """How objects are followed.
+
+    Attributes:
+        follow: every object has a view of its own that moves and grows with it; else all share the whole frame.
+        margin: width of that view over the object's.
+        carry: what an unprompted frame is told beside the memory: nothing ("memory"), the box of the last mask
+            grown by `slack` ("box"), or that and the mask itself ("mask").
+        slack: share of the box's size by which each side is moved out.
+        stream: read SAM-2's streaming memory; off, only what is carried connects the frames.
+        patience: how many frames in a row without the object end it; 0 never ends it.
+    """
+
+    follow: bool = True
+    margin: float = 1.5
+    carry: str = "box"
+    slack: float = 0.08
+    stream: bool = True
+    patience: int = 2
+
+    def __post_init__(self) -> None:
+        if self.carry not in CARRY:
+            raise InputError(f"carry: got {self.carry!r}, wanted one of {', '.join(CARRY)}")
+        for name, least in {"margin": 1.0, "slack": 0.0, "patience": 0}.items():
+            if not getattr(self, name) >= least:
+                raise InputError(f"{name}: got {getattr(self, name)}, wanted at least {least}")
+
+
+@dataclass
+class _Followed:
+    """One object on its way: its track, the view to look through next, its last mask, frames without it."""
+
+    track: Track = field(default_factory=Track)
+    view: View | None = None
+    mask: NDArray[np.bool_] | None = None
+    absent: int = 0
+    ended: bool = False
+
+
+class Tracker:
+    """Objects followed in one direction. `step` takes the frames in order."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        scan: Scan,
+        prompts: Prompts,
+        window: Window,
+        settings: Settings,
+        tracking: Tracking,
+        memory: SelectiveMemory | None = None,
+        reverse: bool = False,
+    ) -> None:
+        self.engine, self.scan, self.prompts, self.window = engine, scan, prompts, window
+        self.settings, self.tracking, self.memory, self.reverse = settings, tracking, memory, reverse
+        self._objects = {object_id: _Followed() for object_id in prompts.objects}
+        self._reach = reach(engine.model)
+
+    def frames(self) -> list[int]:
+        """The frames to visit, from the first prompt to the end."""
+        prompted = self.prompts.frames()
+        return list(range(prompted[-1], -1, -1) if self.reverse else range(prompted[0], self.scan.num_frames))
+
+    def __iter__(self) -> Iterator[tuple[int, list[ObjectPrediction]]]:
+        """(frame, objects found or looked for) in order; ends when every object has ended."""
+        prompted = set(self.prompts.frames())
+        ahead = len(prompted)
+        for frame in self.frames():
+            ahead -= frame in prompted
+            yield frame, self.step(frame)
+            if not ahead and all(o.ended for o in self._objects.values()):
+                return
+
+    @torch.inference_mode()
+    def step(self, frame: int) -> list[ObjectPrediction]:
+        """Segment every started object on a frame and remember what was found."""
+        now = self.prompts.on_frame(frame).objects
+        found = [self._prompted(object_id, frame) for object_id in now]
+        rest = [i for i, o in self._objects.items() if i not in now and o.view is not None and not o.ended]
+        return sorted(found + self._unprompted(rest, frame), key=lambda p: p.id)
+
+    def _prompted(self, object_id: int, frame: int) -> ObjectPrediction:
+        scan, settings = self.scan, self.settings
+        entry = self.prompts.on_frame(frame).objects[object_id]
+        zoom = settings.zoom and self.tracking.follow
+        rows = plan_rows(object_id, entry, scan.height, scan.width, self.engine.size, settings.margin, zoom)
+        rows, answers = self.engine.look(scan, frame, rows, self.window, settings, self.memory)
+        for i, row in enumerate(rows):
+            better = refined(row, answers[i].logits[0], self.engine.size, settings.margin) if row.refine else None
+            if better is not None:
+                rows[i] = better
+                answers[i] = self.engine.ask(scan, frame, [better], self.window, settings, self.memory)[0]
+        found = unite(object_id, answers, settings)
+        largest = max(range(len(rows)), key=lambda i: np.count_nonzero(answers[i].logits[0] > 0))
+        self._note(frame, found, answers[largest], rows[largest].view if len(rows) == 1 else None, prompted=True)
+        return found
+
+    def _unprompted(self, ids: list[int], frame: int) -> list[ObjectPrediction]:
+        groups: dict[Any, list[int]] = {}
+        for object_id in ids:
+            track = self._objects[object_id].track
+            shape = structure(self.engine.model, track, frame, self.reverse, self.scan.num_frames)
+            groups.setdefault((shape, self._objects[object_id].mask is None), []).append(object_id)
+        found = []
+        for members in groups.values():
+            rows = [self._row(object_id) for object_id in members]
+            for row, answer in zip(rows, self._tracked(members, rows, frame), strict=True):
+                prediction = unite(row.object_id, [answer], self.settings)
+                if answer.object_score <= 0:
+                    prediction.mask = np.zeros_like(prediction.mask)
+                self._note(frame, prediction, answer, row.view, prompted=False)
+                found.append(prediction)
+        return found
+
+    def _row(self, object_id: int) -> Row:
+        """The question about an object on an unprompted frame: what is carried over from the last one."""
+        followed, carry = self._objects[object_id], self.tracking.carry
+        assert followed.view is not None
+        if followed.mask is None or carry == "memory":
+            return Row(object_id, followed.view)
+        y0, x0, y1, x1 = box_of(followed.mask)
+        grow_y, grow_x = self.tracking.slack * (y1 - y0), self.tracking.slack * (x1 - x0)
+        height, width = followed.mask.shape
+        box = (max(y0 - grow_y, 0), max(x0 - grow_x, 0), min(y1 + grow_y, height), min(x1 + grow_x, width))
+        return Row(object_id, followed.view, [], box, seen_logits(followed.mask) if carry == "mask" else None)
+
+    def _tracked(self, ids: list[int], rows: list[Row], frame: int) -> list[Answer]:
+        engine, model = self.engine, self.engine.model
+        features = engine.features(self.scan, frame, [r.view for r in rows], self.window, self.settings.neighbours)
+        tracks = [self._objects[i].track for i in ids]
+        tokens = read(model, tracks, frame, self.reverse, self.scan.num_frames) if self.tracking.stream else None
+        past = engine.recalled(self.scan, features, self.settings, self.memory)
+        with engine.autocast():
+            low = features.low
+            if tokens is not None:
+                memory, position = tokens.memory, tokens.memory_position
+                if past is not None:
+                    shared = model.memory_position(past.shape[-2:]).to(position).expand_as(past)
+                    memory = torch.cat([memory, past.to(memory)], dim=1)
+                    position = torch.cat([position, shared], dim=1)
+                low = model.condition(low, memory, position, tokens.pointers, tokens.pointer_position)
+            else:
+                low = model.condition(low, past)
+            unprompted = rows[0].box is None  # then SAM-2 chooses among its three masks, if it was trained to
+            config = model.config
+            multimask = unprompted and config.multimask_output_for_tracking and config.multimask_min_pt_num == 0
+            decoded = model.decode(features._replace(low=low), to_tensors(rows), bool(multimask))
+        return engine.answers(self.scan, rows, decoded)
+
+    def _note(self, frame: int, found: ObjectPrediction, answer: Answer, view: View | None, *, prompted: bool) -> None:
+        """Remember a frame's answer; `view` is the one the answer was seen through, None for several parts."""
+        followed, engine = self._objects[found.id], self.engine
+        present = bool(found.mask.any()) and (prompted or answer.object_score > 0)
+        followed.absent = 0 if present else followed.absent + 1
+        followed.ended = 0 < self.tracking.patience <= followed.absent
+        if present:
+            followed.mask = found.mask
+            followed.view = self._view(found.mask)
+        elif followed.view is None:
+            followed.view = self._view(np.ones((self.scan.height, self.scan.width), bool))
+        if not self.tracking.stream:
+            return
+        if view is None:
+            view = followed.view
+            seen = to_tensors([Row(found.id, view, mask=seen_logits(found.mask))]).masks
+            assert seen is not None
+        else:
+            seen = answer.seen[None]
+        features = engine.features(self.scan, frame, [view], self.window, self.settings.neighbours)
+        score = torch.tensor([answer.object_score], device=engine.device)
+        with engine.autocast():
+            feature = engine.model.encode_memory(features.low, seen.to(engine.device), prompted, score)[0]
+        followed.track.write(frame, Trace(feature, answer.pointer), prompted=prompted, reach=self._reach)
+
+    def _view(self, mask: NDArray[np.bool_]) -> View:
+        height, width = mask.shape
+        if not self.tracking.follow:
+            return whole_view(height, width, self.engine.size)
+        return snapped_view(box_of(mask), self.tracking.margin, self.engine.size, height, width, (16.0, 1.5))
