@@ -6,6 +6,7 @@ with one number of CPU threads the same call gives the same weights.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -148,14 +149,15 @@ class Run:
         picked = known.to(self.device)
         # each labelled channel counts as an image of its own: what a data set does not label teaches nothing
         loss = self.loss(logits.float()[picked][:, None], target.to(self.device)[picked][:, None])
-        if not bool(torch.isfinite(loss)):
-            raise InputError(f"U-Net training: the loss is {float(loss)} at step {number + 1}; lower learning_rate")
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise InputError(f"U-Net training: the loss is {value} at step {number + 1}; lower learning_rate")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self.schedule.step()
-        return float(loss)
+        return value
 
     @torch.inference_mode()
     def masks(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from samed2.evaluate.models.hub import image_statistics, load_transformers
 from samed2.evaluate.models.options import Options, read_options
 from samed2.evaluate.models.sam2 import input_size, standardised
 
-LEAST_RANGE = 1e-8
+LEAST_RANGE = 1e-4  # of the window; below that a frame is flat but for rounding
 SURE = 1e-6  # keeps the logit of a probability finite
 
 

@@ -1,0 +1,88 @@
+"""Our own models as models under test: the same answers as a user gets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.evaluate.models.small import disc, image, prompts_of, volume
+
+from samed2.errors import InputError
+from samed2.evaluate.models import load_model
+from samed2.evaluate.models.base import MEMORY, PROPAGATE, Support
+from samed2.predict import ObjectPrediction, Predictor
+from samed2.prompts import Prompts
+
+MASK = disc((60, 90), 24, 54, 15)
+
+
+@pytest.fixture
+def model(folders):
+    return load_model(str(folders["samed2"]), device="cpu", precision="fp32")
+
+
+@pytest.mark.parametrize("kind", ["box", "point", "point two", "box point", "point mask"])
+@pytest.mark.parametrize("settings", [{}, {"multimask": True}, {"zoom": False, "margin": 1.5}, {"mirror": True}])
+def test_the_answer_is_the_predictors(folders, kind, settings):
+    scan = image()
+    found = load_model(str(folders["samed2"]), device="cpu", **settings).predict(scan, prompts_of(kind))[1, 0]
+    wanted = Predictor.from_pretrained(folders["samed2"], "cpu").predict(scan, prompts_of(kind), **settings)[0]
+    np.testing.assert_allclose(found.probability, 1 / (1 + np.exp(-wanted.logits.astype(float))), atol=1e-5)
+    assert found.chosen == 0 and found.confidence[0] == pytest.approx(wanted.confidence, abs=1e-5)
+    np.testing.assert_array_equal(found.masks[0], wanted.mask)
+    assert len(found.masks) == (3 if settings.get("multimask") else 1)
+    assert (np.diff(found.confidence) <= 0).all()
+
+
+def test_settings_in_the_name_are_read_as_what_they_are(folders):
+    named = load_model(f"samed2:{folders['samed2']}?multimask=true&margin=1.5&memories=2&window=abdomen", device="cpu")
+    assert named.settings.multimask is True and named.settings.margin == 1.5 and named.settings.memories == 2
+    assert named._windows.of(volume()).source == "preset:abdomen"
+
+
+def test_frames_of_a_volume_are_asked_with_their_neighbours(model):
+    scan, prompts = volume(), Prompts()
+    for frame in (2, 0):
+        prompts.add_box(4, frame, 5, 5, 30, 35)
+    found = model.predict(scan, prompts)
+    for frame in (0, 2):
+        wanted = model.predictor.predict(scan, Prompts().add_box(1, frame, 5, 5, 30, 35), frame)[0]
+        np.testing.assert_array_equal(found[4, frame].masks[0], wanted.mask)
+
+
+def test_the_memory_holds_exactly_the_support(model):
+    before = model.predict(image(), prompts_of("box"))[1, 0].probability
+    support = [Support(image(seed=s), 0, MASK, "spots/disc", confidence=0.5 + s / 10) for s in range(4)]
+    model.remember(support)
+    memory = model.predictor.memory
+    assert [entry.task for entry in memory.entries] == ["spots/disc"] * 4
+    assert sorted(entry.confidence for entry in memory.entries) == pytest.approx([0.5, 0.6, 0.7, 0.8])
+    with_memory = model.predict(image(), prompts_of("box"))[1, 0].probability
+    model.remember(support[:1])
+    assert len(model.predictor.memory) == 1
+    model.remember([])
+    np.testing.assert_array_equal(model.predict(image(), prompts_of("box"))[1, 0].probability, before)
+    assert np.abs(with_memory - before).max() > 0
+
+
+def test_a_support_that_does_not_fit_is_refused(model):
+    with pytest.raises(InputError, match="shape"):
+        model.remember([Support(image(), 0, MASK[:-1], "spots/disc")])
+
+
+def test_a_predictor_that_can_do_more_is_offered_for_more(model, folders):
+    from samed2.evaluate.models.samed2 import Samed2Segmenter
+
+    class Able(Predictor):
+        def recall(self, scan, frame, task):
+            return ObjectPrediction(1, MASK, np.where(MASK, 3, -3).astype(np.float32), 0.75, 1.0)
+
+        def propagate(self, scan, prompts):
+            return ((frame, [self.recall(scan, frame, "")]) for frame in range(scan.num_frames))
+
+    able = Samed2Segmenter(Able.from_pretrained(folders["samed2"], "cpu"))
+    assert {MEMORY, PROPAGATE} <= able.abilities
+    found = able.recall(image(), 0, "spots/disc")
+    assert found.confidence.tolist() == [0.75]
+    np.testing.assert_array_equal(found.masks, MASK[None])
+    assert [frame for frame, _ in able.propagate(volume(), Prompts())] == [0, 1, 2]
+    assert (MEMORY in model.abilities) == hasattr(Predictor, "recall")
