@@ -153,7 +153,7 @@ def read_yaml(path: Path, model: type[_M]) -> _M:
         InputError: missing, not YAML, a key twice, or a field that is unknown, missing or of the wrong kind.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        values = _UniqueKeys(path.read_text(encoding="utf-8")).get_single_data()  # safe_load, but for keys given twice
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}), wanted a YAML file") from error
     except UnicodeDecodeError as error:
