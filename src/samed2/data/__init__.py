@@ -18,6 +18,10 @@ def open_cases(path: Path | str, splits: Iterable[str] | None = None) -> list[Ca
         InputError: neither of both, or a split that it does not have.
     """
     root = Path(path)
+    if (root / "manifest.json").is_file() or (root / "building.lock").exists():
+        from samed2.data.store import Store
+
+        return Store.open(root).cases(splits)
     if (root / "items.csv").is_file():
         from samed2.data.convert.folder import folder_cases
 
