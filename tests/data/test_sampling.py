@@ -42,7 +42,7 @@ def invented(*tasks: tuple[str, str, int, int]) -> FrameTable:
             patient = f"p{number // 2}"  # two cases of each patient
             rows += [(len(cases), task, frame, pixels) for frame in range(2)]
             cases.append(Case(dataset, modality, f"c{number}", "volume", (name,), patient))
-    return make_table(cases, np.full((len(cases), 3), (2, 100, 100)), rows)
+    return make_table(cases, [(2, 100, 100)] * len(cases), [(1, 1, 1)] * len(cases), rows)
 
 
 BROAD = invented(("a/x", "ct", 2, 50), ("b/x", "ct", 20, 500), ("c/x", "mr", 4, 5000))
@@ -138,7 +138,7 @@ def test_weight_nothing_in_one_modality():
 def test_cases_and_frames_of_a_task_are_equally_likely():
     rows = [(0, "a/x", f, 50) for f in range(9)] + [(1, "a/x", 0, 50)]
     cases = [Case("a", "ct", n, "volume", ("x",)) for n in ("long", "short")]
-    clips = Sampler(make_table(cases, np.full((2, 3), (9, 40, 40)), rows)).draw(0, 3000)
+    clips = Sampler(make_table(cases, [(9, 40, 40)] * 2, [(1, 1, 1)] * 2, rows)).draw(0, 3000)
     assert sum(c.case.name == "short" for c in clips) / 3000 == pytest.approx(0.5, abs=0.04)
     assert {c.middle for c in clips} == set(range(9))
 
