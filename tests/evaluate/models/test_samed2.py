@@ -8,8 +8,8 @@ from tests.evaluate.models.small import disc, image, prompts_of, volume
 
 from samed2.errors import InputError
 from samed2.evaluate.models import load_model
-from samed2.evaluate.models.base import MEMORY, PROPAGATE, Support
-from samed2.predict import ObjectPrediction, Predictor
+from samed2.evaluate.models.base import Support
+from samed2.predict import Predictor
 from samed2.prompts import Prompts
 
 MASK = disc((60, 90), 24, 54, 15)
@@ -34,8 +34,11 @@ def test_the_answer_is_the_predictors(folders, kind, settings):
 
 
 def test_settings_in_the_name_are_read_as_what_they_are(folders):
-    named = load_model(f"samed2:{folders['samed2']}?multimask=true&margin=1.5&memories=2&window=abdomen", device="cpu")
+    named = load_model(
+        f"samed2:{folders['samed2']}?multimask=true&margin=1.5&memories=2&window=abdomen&looks=1,0.5", device="cpu"
+    )
     assert named.settings.multimask is True and named.settings.margin == 1.5 and named.settings.memories == 2
+    assert named.settings.looks == (1.0, 0.5)
     assert named._windows.of(volume()).source == "preset:abdomen"
 
 
@@ -69,20 +72,38 @@ def test_a_support_that_does_not_fit_is_refused(model):
         model.remember([Support(image(), 0, MASK[:-1], "spots/disc")])
 
 
-def test_a_predictor_that_can_do_more_is_offered_for_more(model, folders):
-    from samed2.evaluate.models.samed2 import Samed2Segmenter
+def test_recall_finds_by_the_support_of_its_task_alone(model):
+    support = [Support(image(seed=s), 0, MASK, "spots/disc") for s in range(3)]
+    other = Support(image(seed=9), 0, disc((60, 90), 40, 20, 10), "spots/dot")
+    model.remember(support)
+    alone = model.recall(image(), 0, "spots/disc")
+    assert alone.masks.shape == (1, 60, 90) and 0 <= alone.confidence[0] <= 1
+    model.remember([*support, other])
+    both = model.recall(image(), 0, "spots/disc")
+    np.testing.assert_allclose(both.probability, alone.probability, atol=1e-5)
+    again = Predictor.from_pretrained(model.name, "cpu", precision="fp32")
+    again.memory = model.predictor.memory
+    np.testing.assert_allclose(
+        again.recall(image(), 0, task="spots/dot").mask, model.recall(image(), 0, "spots/dot").masks[0]
+    )
+    with pytest.raises(InputError, match="no entry of task 'spots/moon'"):
+        model.recall(image(), 0, "spots/moon")
+    model.remember([])
+    with pytest.raises(InputError, match="memory"):
+        model.recall(image(), 0, "spots/disc")
 
-    class Able(Predictor):
-        def recall(self, scan, frame, task):
-            return ObjectPrediction(1, MASK, np.where(MASK, 3, -3).astype(np.float32), 0.75, 1.0)
 
-        def propagate(self, scan, prompts):
-            return ((frame, [self.recall(scan, frame, "")]) for frame in range(scan.num_frames))
-
-    able = Samed2Segmenter(Able.from_pretrained(folders["samed2"], "cpu"))
-    assert {MEMORY, PROPAGATE} <= able.abilities
-    found = able.recall(image(), 0, "spots/disc")
-    assert found.confidence.tolist() == [0.75]
-    np.testing.assert_array_equal(found.masks, MASK[None])
-    assert [frame for frame, _ in able.propagate(volume(), Prompts())] == [0, 1, 2]
-    assert (MEMORY in model.abilities) == hasattr(Predictor, "recall")
+def test_propagation_answers_for_every_object_on_every_frame(model, monkeypatch):
+    scan, prompts = volume(4), Prompts().add_box(3, 1, 5, 5, 30, 35).add_point(5, 2, 20, 20)
+    wanted = dict(model.predictor.propagate(scan, prompts))
+    found = dict(model.propagate(scan, prompts))
+    assert sorted(found) == [0, 1, 2, 3] and all(set(answers) == {3, 5} for answers in found.values())
+    for frame, answers in wanted.items():
+        for answer in answers:
+            np.testing.assert_array_equal(found[frame][answer.id].masks[0], answer.mask)
+    short = [(1, [answer for answer in wanted[1] if answer.id == 3])]
+    monkeypatch.setattr(model.predictor, "propagate", lambda *args, **how: iter(short))
+    given_up = dict(model.propagate(scan, prompts))
+    assert sorted(given_up) == [0, 1, 2, 3]
+    assert not given_up[1][5].masks.any() and np.isnan(given_up[3][3].confidence).all()
+    np.testing.assert_array_equal(given_up[1][3].masks, found[1][3].masks)

@@ -18,6 +18,8 @@ from samed2.io import Scan
 from samed2.predict import ObjectPrediction, Predictor, Settings
 from samed2.prompts import Prompts
 
+USUAL = Settings()
+
 
 class Samed2Options(Options):
     """Settings of our models beside those of `samed2.predict.Settings`.
@@ -42,8 +44,9 @@ def load_samed2(weights: str, device: str, settings: dict[str, Any], name: str) 
         known = ", ".join([*Samed2Options.model_fields, *Settings.__dataclass_fields__])
         raise InputError(f"model {name!r}: setting {unknown[0]!r} is unknown; there are {known}")
     options = read_options(Samed2Options, own, name)
+    lists = [key for key, value in rest.items() if isinstance(value, str) and isinstance(getattr(USUAL, key), tuple)]
     try:
-        chosen = TypeAdapter(Settings).validate_python(rest)
+        chosen = TypeAdapter(Settings).validate_python(rest | {key: rest[key].split(",") for key in lists})
     except ValidationError as error:
         raise InputError(f"model {name!r}: {first_problem(error)}") from error
     predictor = Predictor.from_pretrained(weights, device, options.bank, options.precision)
@@ -59,14 +62,13 @@ class Samed2Segmenter:
     """
 
     def __init__(
-        self, predictor: Predictor, settings: Settings | None = None, window: str | None = None, name: str = ""
+        self, predictor: Predictor, settings: Settings = USUAL, window: str | None = None, name: str = ""
     ) -> None:
-        self.predictor: Any = predictor  # `recall` and `propagate` are asked for by name
-        self.settings = settings or Settings()
+        self.predictor = predictor
+        self.settings = settings
         self.name = name or predictor.name
         self.fingerprint = predictor.fingerprint
-        extra = {MEMORY: hasattr(predictor, "recall"), PROPAGATE: hasattr(predictor, "propagate")}
-        self.abilities = frozenset({PROMPTS, PREVIOUS, PIXELS, *(word for word, there in extra.items() if there)})
+        self.abilities = frozenset({PROMPTS, PREVIOUS, MEMORY, PROPAGATE, PIXELS})
         self._windows = Windows(window)
 
     def predict(self, scan: Scan, prompts: Prompts) -> dict[tuple[int, int], Proposals]:
@@ -75,8 +77,7 @@ class Samed2Segmenter:
         Raises:
             InputError: prompts that do not fit the scan.
         """
-        prompts = prompts.validate(scan)
-        how = {"window": self._windows.of(scan), **asdict(self.settings)}
+        prompts, how = prompts.validate(scan), self._how(scan)
         return {
             (answer.id, frame): proposals(answer)
             for frame in prompts.frames()
@@ -84,7 +85,7 @@ class Samed2Segmenter:
         }
 
     def remember(self, support: Sequence[Support]) -> None:
-        """Replace the memory by these examples; an empty list leaves none.
+        """Replace the memory by these examples, each as a whole frame; an empty list leaves none.
 
         Raises:
             InputError: an example's mask is empty or of another size than its frame.
@@ -92,23 +93,48 @@ class Samed2Segmenter:
         self.predictor.memory = self.predictor.new_memory(len(support)) if support else None
         for example in support:
             self.predictor.remember(
-                scan=example.scan,
-                frame=example.frame,
-                mask=example.mask,
+                example.scan,
+                example.mask,
+                example.frame,
                 task=example.task,
                 confidence=example.confidence,
                 window=self._windows.of(example.scan),
-                margin=self.settings.margin,
+                whole=True,
             )
 
     def recall(self, scan: Scan, frame: int, task: str) -> Proposals:
-        """The object of a task on a frame, found by the memory alone."""
-        return proposals(self.predictor.recall(scan, frame, task))
+        """The object of a task on a frame, found by the memory alone.
+
+        Raises:
+            InputError: there is no memory, or nothing of the task in it.
+        """
+        return proposals(self.predictor.recall(scan, frame, **self._how(scan) | {"task": task}))
 
     def propagate(self, scan: Scan, prompts: Prompts) -> Iterator[tuple[int, dict[int, Proposals]]]:
-        """Proposals by object id for every frame, from prompts on some."""
-        for frame, answers in self.predictor.propagate(scan, prompts):
-            yield frame, {answer.id: proposals(answer) for answer in answers}
+        """Proposals by object id for every frame, from prompts on some; empty ones where an object was given up.
+
+        Raises:
+            InputError: prompts that do not fit the scan.
+        """
+        prompts = prompts.validate(scan)
+        left = set(range(scan.num_frames))
+        for frame, answers in self.predictor.propagate(scan, prompts, **self._how(scan)):
+            left.discard(frame)
+            yield frame, self._none(scan, prompts) | {answer.id: proposals(answer) for answer in answers}
+        for frame in sorted(left):
+            yield frame, self._none(scan, prompts)
+
+    def _how(self, scan: Scan) -> dict[str, Any]:
+        return {"window": self._windows.of(scan), **asdict(self.settings)}
+
+    @staticmethod
+    def _none(scan: Scan, prompts: Prompts) -> dict[int, Proposals]:
+        """An empty answer without a confidence for every object."""
+        shape = (scan.height, scan.width)
+        return {
+            number: Proposals(np.zeros((1, *shape), bool), np.array([np.nan]), 0, np.zeros(shape, np.float32))
+            for number in prompts.objects
+        }
 
 
 def proposals(answer: ObjectPrediction) -> Proposals:

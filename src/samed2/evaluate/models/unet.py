@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from samed2.errors import InputError
-from samed2.evaluate.models.base import PIXELS, Proposals
+from samed2.evaluate.models.base import PIXELS, PROMPTS, Proposals
 from samed2.evaluate.models.caches import ScanCache, Windows
 from samed2.evaluate.models.options import Options, read_options
 from samed2.evaluate.models.plain import FrameByFrame
@@ -66,7 +66,7 @@ class UNetSegmenter(FrameByFrame):
         self.config = config
         self.name = name or f"unet-{config.network}"
         self.fingerprint = fingerprint(network)
-        self.abilities = frozenset({PIXELS})
+        self.abilities = frozenset({PROMPTS, PIXELS})  # it takes prompts, if only for the task and the frame
         self._windows = Windows(self.options.window)
         self._answers: ScanCache[torch.Tensor] = ScanCache(CACHED_FRAMES)
 
