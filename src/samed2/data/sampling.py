@@ -149,6 +149,8 @@ class Sampler:
 
         Their middle frames are drawn from those with the object. Fewer clips where the task has fewer cases.
         """
+        if k < 1:
+            return []
         word = zlib.crc32(f"{clip.task}|{clip.case.name}|{clip.middle}".encode())
         rng = np.random.default_rng([SUPPORT, self.seed, step, word])
         found = self._patients(clip.task)

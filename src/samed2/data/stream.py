@@ -29,6 +29,7 @@ from samed2.io import Scan, Window
 from samed2.predict.zoom import sample
 
 HELD_CASES = 32  # opened cases kept by each process; those of a store hold no pixels
+WINDOW_FRAMES, WINDOW_SIDE = 16, 128  # what windows are taken from: frames of a case, about so many pixels a side
 
 
 @dataclass
@@ -76,12 +77,14 @@ class OpenCases:
         return self._held[case.label]
 
     def windows(self, case: Case) -> list[Window]:
-        """The windows the case is trained under, the usual one first; from at most 31 of its frames."""
+        """The windows the case is trained under, the usual one first; from some pixels of at most 16 frames."""
         if case.label not in self._windows:
             loaded = self.get(case)
-            count = loaded.scan.num_frames
-            frames = loaded.scan.frames(range(0, count, max(1, count // 16)))
-            some = Scan.from_array(frames, kind="volume", channels_last=loaded.scan.channels == 3)
+            scan = loaded.scan
+            chosen = np.unique(np.linspace(0, scan.num_frames - 1, WINDOW_FRAMES).round().astype(int))
+            thin = max(1, min(scan.height, scan.width) // WINDOW_SIDE)
+            frames = scan.frames(chosen)[:, ::thin, ::thin]
+            some = Scan.from_array(frames, kind="volume", channels_last=scan.channels == 3)
             self._windows[case.label] = _windows(LoadedCase(case, some, loaded.masks))
         return self._windows[case.label]
 
