@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from samed2.data.cases import Case, LabelMap, LoadedCase, MaskArrays
+from samed2.data.cases import Case, Dropped, LabelMap, LoadedCase, MaskArrays
+from samed2.data.convert.registry import Source, register_converter
 from samed2.errors import InputError
 from samed2.io import Scan, read
 
@@ -125,3 +128,87 @@ def _stack(folder: Path) -> Scan:
     paths = sorted(folder.iterdir())
     frames = np.stack([read(path).frame(0) for path in paths])
     return Scan.from_array(frames, kind="video", channels_last=frames.ndim == 4)
+
+
+class FileFrames:
+    """Frames of a video that are one file each: a `FrameSource` that also tells its `files`."""
+
+    def __init__(self, files: list[Path]) -> None:
+        first = read(files[0])
+        self.files = files
+        self.shape = (len(files), first.height, first.width, first.channels)
+        self.dtype = first.dtype
+
+    def read(self, index: int) -> NDArray[Any]:
+        scan = read(self.files[index])
+        if (*scan.shape, scan.channels) != (1, *self.shape[1:]) or scan.dtype != self.dtype:
+            raise InputError(
+                f"{self.files[index]}: is {scan.shape}, {scan.channels} channels, {scan.dtype}; the first frame "
+                f"is {(1, *self.shape[1:3])}, {self.shape[3]} channels, {self.dtype}"
+            )
+        return scan.frame(0)
+
+
+@register_converter("folder")
+def convert_folder(source: Source) -> Iterator[Case | Dropped]:
+    """Every case of every split of a folder with `items.csv`; a store checks more than `open_cases` does."""
+    for case in folder_cases(source.root):
+        folder = source.root / case.dataset
+        files = _existing(folder, case)
+        missing = [stem for stem, path in files if path is None]
+        if missing:
+            reason = f"file is missing: {missing[0].relative_to(source.root)}"
+            yield Dropped(case.dataset, case.name, reason, tuple(missing))
+        else:
+            found = tuple(path for _, path in files if path is not None)
+            yield replace(case, files=found, reader=partial(_load_checked, folder))
+
+
+def _existing(folder: Path, case: Case) -> list[tuple[Path, Path | None]]:
+    """(path as `folder_cases` says it, file or folder that is there) of everything a case is read from."""
+    if case.kind == "image":
+        suffixed = [(p, [p.with_name(p.name + suffix) for suffix in IMAGE_SUFFIXES]) for p in case.files]
+        return [(p, next((f for f in choices if f.is_file()), None)) for p, choices in suffixed]
+    return [(p, p if p.exists() else None) for p in (*case.files, folder / "labels.json")]
+
+
+def _load_checked(folder: Path, case: Case) -> LoadedCase:
+    """Like `_load`, but labels must lie where the image lies, values not listed are told, videos are read lazily."""
+    if case.kind == "image":
+        return _load(folder, case)
+    values = {0, *(int(value) for value in json.loads((folder / "labels.json").read_text()))}
+    if case.kind == "video":
+        scan = Scan(
+            FileFrames(_frame_files(folder / case.name / "frames")),
+            name=case.name,
+            modality=case.modality,
+            kind="video",
+        )
+        labels = _stack(folder / case.name / "masks").frames()
+    else:
+        scan = read(folder / f"{case.name}_image.nii.gz", modality=case.modality)
+        label_scan = read(folder / f"{case.name}_label.nii.gz")
+        _check_place(case, scan, label_scan)
+        labels = label_scan.frames()
+    strange = sorted(set(np.unique(labels).tolist()) - values)
+    if strange:  # taken as background: data sets name the classes they care about
+        shown, listed = ", ".join(f"{v:g}" for v in strange), ", ".join(str(v) for v in sorted(values))
+        scan.warnings.append(f"{case.label}: label values outside the list are background: {shown}; listed: {listed}")
+    return LoadedCase(case, scan, LabelMap(labels, _values(folder / "labels.json", case.objects)))
+
+
+def _check_place(case: Case, scan: Scan, labels: Scan) -> None:
+    """Image and label corners may lie at most half a voxel apart, where both files say where they lie."""
+    if scan.shape != labels.shape or not (scan.geometry.known and labels.geometry.known):
+        return  # the shape is checked for every case
+    corners = np.array(np.meshgrid(*((0, n - 1) for n in scan.shape))).reshape(3, -1).T
+    apart = np.abs(scan.geometry.to_voxel(labels.geometry.to_mm(corners)) - corners).max()
+    if apart > 0.5:
+        raise InputError(f"image and labels do not fit: {case.label} has labels {apart:.1f} voxels beside the image")
+
+
+def _frame_files(folder: Path) -> list[Path]:
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    if not files:
+        raise InputError(f"{folder}: has no frames")
+    return files
