@@ -1,0 +1,233 @@
+"""What `samed2 evaluate` does with its options: open the cases, run the protocols, print what came out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samed2.cli.console import warn
+from samed2.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from samed2.data.cases import Case
+    from samed2.evaluate.results import Results
+    from samed2.evaluate.runner import Progress
+
+NEEDED = ("pandas", "pyarrow", "jinja2", "matplotlib")
+_WIDTH = 132  # of tables that are not printed to a terminal
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call: a model under one or several protocols.
+
+    Attributes:
+        tasks: patterns of DATASET/OBJECT; none means all.
+        limit: cases per data set, None for all.
+        options: fields of `EvalSettings`.
+    """
+
+    model: str
+    model_settings: dict[str, str]
+    device: str
+    data: Path
+    splits: list[str]
+    tasks: list[str]
+    limit: int | None
+    protocols: list[str]
+    out: Path
+    options: dict[str, Any]
+
+
+def run(job: Job, as_json: bool, quiet: bool) -> None:
+    """Evaluate, write results and reports, and print the means.
+
+    Raises:
+        InputError: an option, the data or the model cannot be used, or nothing has a score.
+    """
+    check_installed()
+    from samed2.evaluate.models import load_model
+    from samed2.evaluate.protocols import parse_protocol
+    from samed2.evaluate.report import write_report
+    from samed2.evaluate.runner import evaluate
+    from samed2.evaluate.settings import EvalSettings
+
+    settings = EvalSettings(**job.options)
+    protocols = list(dict.fromkeys(parse_protocol(text).text for text in job.protocols))
+    folders = result_folders(job.out, protocols)
+    cases = open_chosen(job)
+    loader = partial(load_model, job.model, job.device, **job.model_settings)
+    model = loader() if settings.workers == 1 else loader
+    for protocol, folder in folders.items():
+        with progress_bar(protocol, quiet) as progress:
+            results = evaluate(model, cases, protocol, out=folder, settings=settings, data=job.data, progress=progress)
+        report = write_report(folder)
+        if as_json:
+            print_line(results, folder, report)
+        else:
+            print_results(results, folder, report)
+
+
+def check_installed() -> None:
+    """Say what to install where a library of the bench is missing."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise InputError(f"evaluate: needs {', '.join(missing)}; install with `pip install samed2[bench]`")
+
+
+def result_folders(out: Path, protocols: Sequence[str]) -> dict[str, Path]:
+    """The results folder of every protocol: `out` itself for one, for several a folder in it named after each."""
+    if len(protocols) == 1:
+        return {protocols[0]: out}
+    return {text: out / text.replace(":", "-") for text in protocols}
+
+
+def open_chosen(job: Job) -> list[Case]:
+    """The cases of the wanted splits and tasks, at most `limit` of each data set.
+
+    Raises:
+        InputError: the data cannot be opened, or nothing is left.
+    """
+    from samed2.data import open_cases
+
+    cases = open_cases(job.data, job.splits)
+    if job.tasks:
+        known = sorted({case.task(name) for case in cases for name in case.objects})
+        lost = [pattern for pattern in job.tasks if not any(fnmatchcase(task, pattern) for task in known)]
+        if lost:
+            raise InputError(f"--task {lost[0]}: fits none of {', '.join(known)}")
+        cases = [kept for case in cases if (kept := _only(case, job.tasks)).objects]
+    if job.limit is not None:
+        cases = limited(cases, job.limit, int(job.options.get("seed", 0)))
+    return cases
+
+
+def _only(case: Case, patterns: Sequence[str]) -> Case:
+    fits = [n for n in case.objects if any(fnmatchcase(case.task(n), pattern) for pattern in patterns)]
+    return replace(case, objects=tuple(fits))
+
+
+def limited(cases: Sequence[Case], count: int, seed: int) -> list[Case]:
+    """At most `count` cases of each data set, drawn by seed and names alone, in the order they have."""
+    import zlib
+
+    import numpy as np
+
+    by_set: dict[str, list[str]] = {}
+    for case in cases:
+        by_set.setdefault(case.dataset, []).append(case.name)
+    kept: set[tuple[str, str]] = set()
+    for dataset, names in by_set.items():
+        order = np.random.default_rng([seed, zlib.crc32(dataset.encode())]).permutation(len(names))
+        kept |= {(dataset, sorted(names)[place]) for place in order[:count]}
+    return [case for case in cases if (case.dataset, case.name) in kept]
+
+
+@contextmanager
+def progress_bar(title: str, quiet: bool) -> Iterator[Progress | None]:
+    """A progress bar on standard error, nothing without a terminal; gives what the runner calls."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[label]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        shown = bar.add_task(title, total=None, label="")
+        yield lambda done, total, label: bar.update(shown, completed=done, total=total, label=label)
+
+
+def print_line(results: Results, folder: Path, report: Path) -> None:
+    """Print what matters of a run as one line of JSON."""
+    from samed2.evaluate.results import finite
+
+    keys = ("summary", "baselines", "tasks", "counts", "prompts_per_case", "seconds", "seed")
+    found = {
+        "model": results.config["model"],
+        "protocol": results.config["protocol"],
+        **{key: results.document[key] for key in keys},
+        "folder": str(folder),
+        "report": str(report),
+    }
+    print(json.dumps(finite(found), ensure_ascii=False, allow_nan=False))
+
+
+def print_results(results: Results, folder: Path, report: Path) -> None:
+    """Print means with intervals, the baselines, and where everything lies."""
+    from samed2.evaluate.report.tables import prompt_budget, summary_table
+
+    config, counts = results.config, results.document["counts"]
+    content = summary_table(results)
+    show(content, f"{config['model']}  {config['protocol']}  seed {config['seed']}, select {config['select']}")
+    left = f"{counts['skipped']} skipped, {counts['failed']} failed"
+    print(f"{counts['ok']} objects in {len(results.tasks)} tasks, {left}; prompts per object: {prompt_budget(results)}")
+    print("macro: mean over tasks of the mean over cases; in brackets the 95 % interval")
+    print(f"results: {folder}\nreport: {report}")
+    if counts["failed"]:
+        first = results.document["failed"][0]
+        warn(f"{counts['failed']} objects failed, such as {first['dataset']}/{first['case']}: {first['reason']}")
+
+
+def show(content: dict[str, Any], title: str) -> None:
+    """Print a table of `samed2.evaluate.report.tables` to standard output."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table: Table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    for number, name in enumerate(content["columns"]):
+        table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+    for row in content["rows"]:
+        cells = [c["text"] + (f" [{c['note']}]" if c["note"] else "") for c in row["cells"]]
+        table.add_row(*(cell.replace("[", "\\[") for cell in cells), style="bold" if row["main"] else None)
+    Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False).print(table)
+
+
+def print_comparison(a: Path, b: Path, out: Path | None, metric: str, data: Path | None, as_json: bool) -> None:
+    """Compare two finished runs, print the table, and write the page where one is wanted.
+
+    Raises:
+        InputError: not two finished runs with cases in common, or `out` cannot be written.
+    """
+    check_installed()
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        wrong = "is a folder" if out.is_dir() else f"the folder {out.parent} does not exist"
+        raise InputError(f"--out {out}: {wrong}; give the name of a file to write, such as compare.html")
+    from samed2.evaluate.report import compare_page
+    from samed2.evaluate.results import Results
+
+    first, second = Results.load(a), Results.load(b)
+    found = compare_page.compare_runs(first, second, metric)
+    for text in compare_page.differing_settings(first, second):
+        warn(text)
+    if out is not None:
+        cases: Sequence[Case] = ()
+        if data is not None:
+            from samed2.data import open_cases
+
+            cases = open_cases(data)
+        compare_page.write_comparison(a, b, out, metric, cases)
+    if as_json:
+        print(json.dumps(compare_page.as_dict(found, first, second, out), ensure_ascii=False, allow_nan=False))
+        return
+    names = compare_page.names_of(first, second)
+    show(compare_page.task_table(found), f"A: {names[0]}   B: {names[1]}   {metric}, paired by case")
+    if out is not None:
+        print(f"page: {out}")
