@@ -56,8 +56,9 @@ PAGE = """<!doctype html>
 {% for heading, data in plots %}<h3>{{ heading }}</h3><img alt="{{ heading }}" src="data:image/png;base64,{{ data }}">
 {% endfor %}
 <h2 id="sheets">Pictures</h2>
-<p class="note">Cases spread evenly over each task, the middle one of their frames with the object; below each frame the
-object from near. Caption: case, frame, area.</p>
+<p class="note">Cases spread evenly over each task, the middle one of their frames with the object, through the window
+that a model gets by default; below each frame the object from near, or the frame without outline where the object fills
+most of it. Caption: case, #frame, area.</p>
 {% for heading, data in sheets %}<h3>{{ heading }}</h3><img loading="lazy" alt="{{ heading }}"
  src="data:image/jpeg;base64,{{ data }}">
 {% endfor %}

@@ -24,6 +24,7 @@ SPLITS = ("train", "val", "test", "external")
 CONTOUR = (255, 214, 0)
 TILE, GAP, CAPTION, PER_LINE = 168, 6, 16, 6
 ZOOM = 1.6  # side of the lower picture over the longer side of the object's box
+LARGE = 0.7  # share of the frame from which on looking from near shows nothing new
 COLUMNS = 4
 
 
@@ -41,7 +42,10 @@ def draw_plots(stats: Stats) -> dict[str, bytes]:
 
 
 def draw_sheet(examples: list[Example], per_line: int = PER_LINE) -> Image:
-    """The examples of a task: the frame, and below it the object from near, both with its outline."""
+    """The examples of a task: the frame with the outline of the object, and below it the object from near.
+
+    Where that would be most of the frame again, the lower picture is the frame without the outline.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
     lines = math.ceil(len(examples) / per_line)
@@ -52,7 +56,10 @@ def draw_sheet(examples: list[Example], per_line: int = PER_LINE) -> Image:
     for number, example in enumerate(examples):
         x, y = GAP + number % per_line * step_x, GAP + number // per_line * step_y
         sheet.paste(_tile(example.shown, example.mask), (x, y))
-        sheet.paste(_tile(*_near(example.shown, example.mask)), (x, y + TILE + 2))
+        near, mask = _near(example.shown, example.mask)
+        if mask.size > LARGE * example.mask.size:
+            near, mask = example.shown, np.zeros_like(example.mask)
+        sheet.paste(_tile(near, mask), (x, y + TILE + 2))
         draw.text((x, y + 2 * TILE + 4), _caption(example, draw, font), fill=(60, 60, 60), font=font)
     return sheet
 
