@@ -160,7 +160,7 @@ def test_objects_may_be_chosen_and_renamed(tmp_path):
     case = search(tmp_path, objects=objects)[0][0]
     assert case.objects == ("liver",)
     np.testing.assert_array_equal(case.load().masks["liver"], liver | other)
-    assert "none of the objects kidney" in search(tmp_path, objects={"kidney": "Kidney"})[1]["a"]
+    assert "has none of kidney" in search(tmp_path, objects={"kidney": "Kidney"})[1]["a"]
 
 
 def test_one_id_for_all_leaves_the_folders_to_tell_patients_apart(tmp_path):

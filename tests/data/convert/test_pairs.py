@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.data.convert.trees import GRID, SIZE, boxes, nifti, picture, save
 
 from samed2.data.cases import Case, Dropped
@@ -47,7 +52,7 @@ def test_what_does_not_fit_together_is_reported(tmp_path):
     assert [c.name for c in cases] == ["c"]
     assert dropped["a"] == "image without label"
     assert dropped["masks/b.png"] == "label without image"
-    assert "1 image files fit no template" in dropped["(other files)"] and "images/d.jpg" in dropped["(other files)"]
+    assert "not in the layout: 1 image files" in dropped["(other files)"] and "images/d.jpg" in dropped["(other files)"]
 
 
 def test_two_images_of_one_name_and_two_labels_of_one_image(tmp_path):
@@ -59,6 +64,37 @@ def test_two_images_of_one_name_and_two_labels_of_one_image(tmp_path):
     assert [(c.name, c.files[0].name) for c in cases] == [("a", "a.bmp")]
     assert "two cases with one name" in dropped["a"] and "a.bmp is kept" in dropped["a"]
     assert "ambiguous: 2 label files for one image" in dropped["b"]
+
+
+NAMES = [
+    f"{folder}/{name}" for folder in ("images", "masks", "else") for name in ("a.png", "a.bmp", "b.png", "b_1.png")
+]
+
+
+@given(st.sets(st.sampled_from(NAMES), min_size=1))
+@settings(max_examples=60, deadline=None)
+def test_no_image_file_is_skipped_silently(names):
+    """Whatever is there, each file is in a case or in the report, and no label file is in a case it does not name."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for name in names:
+            (root / name).parent.mkdir(exist_ok=True)
+            (root / name).touch()
+        layout = {"image": "images/{case}.*", "labels": {"x": "masks/{case}*.*"}}
+        source = Source(root, "set", "pairs", layout=layout)
+        if not any(name.startswith("images") for name in names):
+            with pytest.raises(InputError, match="no file fits"):
+                list(find_cases(source))
+            return
+        found = list(find_cases(source))
+        told = {path.relative_to(root).as_posix() for one in found for path in one.files}
+        others = [one.reason for one in found if one.name == "(other files)"]
+        unseen = names - told
+        assert all(name.startswith("else") for name in unseen)
+        assert bool(others) is bool(unseen) and all(f": {len(unseen)} image files" in reason for reason in others)
+        cases = [one for one in found if isinstance(one, Case)]
+        assert len({case.name for case in cases}) == len(cases)
+        assert all(path.name.startswith(case.name) for case in cases for path in case.files)
 
 
 def test_a_file_that_fits_both_templates_is_what_says_more(tmp_path):
@@ -84,7 +120,7 @@ def test_an_object_without_its_file_is_reported_and_the_others_stay(tmp_path):
     }
     cases, dropped = search(root, layout)
     assert {c.name: c.objects for c in cases} == {"a": ("whole", "lungs"), "b": ("whole",)}
-    assert dropped == {"b/lungs": "no file right/{case}.png"}
+    assert dropped == {"b/lungs": "no label of an object: no file right/{case}.png"}
     both = mask(root / "left/a.png") | mask(root / "right/a.png")
     np.testing.assert_array_equal(cases[0].load().masks["lungs"][0], both)
     assert search(root, {**layout, "optional": ["lungs"]})[1] == {}
@@ -107,7 +143,7 @@ def test_splits_from_names_lists_and_tables(tmp_path):
     }
     cases, dropped = search(root, {**layout, "patient": "{patient}"})
     assert {c.name: c.split for c in cases} == {"p1_1": "train", "p1_2": "train", "p2_1": "test", "p3_1": "val"}
-    assert dropped == {"p9": "listed in test.txt (test) but not found"}
+    assert dropped == {"p9": "listed but not found: test.txt (test)"}
     cases, _ = search(root, layout)
     assert {c.name: c.patient for c in cases} == {"p1_1": "p1s1", "p1_2": "p1", "p2_1": "p2", "p3_1": "p3s7"}
 

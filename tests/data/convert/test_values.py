@@ -105,6 +105,7 @@ def test_empty_and_full_cases():
     with pytest.raises(InputError, match=r"d/c: all-empty: no pixel of a, b"):
         check_extent(MaskArrays({"a": empty, "b": empty}), "d/c")
     check_extent(MaskArrays({"a": empty}), "d/c", allow_empty=True)
-    with pytest.raises(InputError, match="all-foreground: b covers every pixel"):
-        check_extent(MaskArrays({"a": half, "b": full}), "d/c")
+    with pytest.raises(InputError, match="d/c: all-foreground: b covers every pixel"):
+        check_extent(MaskArrays({"a": empty, "b": full}), "d/c", allow_empty=True)
+    check_extent(MaskArrays({"a": half, "b": full}), "d/c")
     check_extent(MaskArrays({"a": half, "b": empty}), "d/c")

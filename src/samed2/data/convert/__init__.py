@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 # one line per converter: importing it registers it
 from samed2.data.cases import Case, Dropped
-from samed2.data.convert import dicom, pairs, released
-from samed2.data.convert.folder import folder_cases
+from samed2.data.convert import dicom, folder, pairs, released
 from samed2.data.convert.registry import CONVERTERS, Source, get_converter, register_converter
 
-__all__ = ["CONVERTERS", "Source", "dicom", "find_cases", "get_converter", "pairs", "register_converter", "released"]
-
-
-@register_converter("folder")
-def _folder(source: Source) -> Iterator[Case | Dropped]:
-    """The cases of an `items.csv`."""
-    for case in folder_cases(source.root):
-        yield replace(case, licence=case.licence or source.licence)
+__all__ = [
+    "CONVERTERS",
+    "Source",
+    "dicom",
+    "find_cases",
+    "folder",
+    "get_converter",
+    "pairs",
+    "register_converter",
+    "released",
+]
 
 
 def find_cases(source: Source) -> Iterator[Case | Dropped]:

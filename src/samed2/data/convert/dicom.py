@@ -125,7 +125,7 @@ def _sort_in(file: Path, path: str, series: dict[str, _Series], labels: list[_La
     except InvalidDicomError as error:
         if file.suffix.lower() in ("", ".seg"):
             return False  # a README and the like
-        raise InputError(f"unreadable: {file} is not DICOM, it is damaged or something else") from error
+        raise InputError(f"unreadable: {file} is not DICOM; it is damaged or something else") from error
     except Exception as error:  # a damaged header raises nearly everything
         raise InputError(f"unreadable: {file} ({one_line(error)})") from error
 
@@ -173,7 +173,7 @@ def _take(header: Any, path: str, series: dict[str, _Series], labels: list[_Labe
 def _attach(label: _Label, series: dict[str, _Series]) -> str:
     """Give a segmentation to its series; else why not."""
     if not label.names:
-        return "has no segment with a contour or a label"
+        return "nothing labelled: has no segment with a contour or a label"
     folder = label.file.rpartition("/")[0]
     groups = (
         [series[uid] for uid in dict.fromkeys(label.series) if uid in series],
@@ -204,9 +204,9 @@ def _series_cases(source: Source, several: list[_Series]) -> Iterator[Case | Dro
         if not one.labels:
             yield Dropped(source.name, name, "image without label: no SEG or RTSTRUCT refers to the series", files)
         elif one.multi_frame:
-            yield Dropped(source.name, name, "multi-frame images are not read yet; convert to single frames", files)
+            yield Dropped(source.name, name, "not read yet: multi-frame images; convert them to single frames", files)
         elif not found:
-            yield Dropped(source.name, name, f"has none of the objects {', '.join(source.objects)}", files)
+            yield Dropped(source.name, name, f"no label of an object: has none of {', '.join(source.objects)}", files)
         else:
             yield Case(
                 dataset=source.name,

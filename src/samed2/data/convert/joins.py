@@ -123,4 +123,4 @@ class Naming:
     def unused(self, dataset: str) -> Iterator[Dropped]:
         """Lines of official lists that no case answers to."""
         for split, file, line in self._lists.unused():
-            yield Dropped(dataset, line, f"listed in {file.name} ({split}) but not found", (file,))
+            yield Dropped(dataset, line, f"listed but not found: {file.name} ({split})", (file,))

@@ -67,24 +67,24 @@ def _stack(plan: Plan) -> Scan:
 
 
 class _Stack:
-    """One file for each frame."""
+    """One file for each frame; `files` tells them, so that a store can keep their bytes."""
 
     def __init__(self, paths: tuple[Path, ...], first: Scan) -> None:
         if first.num_frames != 1:
             raise InputError(f"{paths[0]}: has {first.num_frames} frames, wanted one for each file of a stack")
-        self._paths = paths
+        self.files = paths
         self.dtype: np.dtype[Any] = first.dtype
         self.shape = (len(paths), first.height, first.width, first.channels)
 
     def read(self, index: int) -> NDArray[Any]:
-        scan = open_image(self._paths[index])
+        scan = open_image(self.files[index])
         frame = scan.frame(0)
         if self.shape[3] == 3 and frame.ndim == 2:  # a colour video may have grey frames
             frame = np.repeat(frame[..., None], 3, axis=-1)
         wanted = self.shape[1:] if self.shape[3] == 3 else self.shape[1:3]
         if scan.num_frames != 1 or frame.shape != wanted or frame.dtype != self.dtype:
             raise InputError(
-                f"{self._paths[index]}: is {frame.shape} {frame.dtype}, the first frame {self._paths[0].name} is "
+                f"{self.files[index]}: is {frame.shape} {frame.dtype}, the first frame {self.files[0].name} is "
                 f"{wanted} {self.dtype}; wanted the same for all frames of a case"
             )
         return frame

@@ -77,7 +77,7 @@ def pairs(source: Source) -> Iterator[Case | Dropped]:
         if path not in taken:
             yield Dropped(source.name, path, "label without image", (source.root / path,))
     if stray.other:
-        reason = f"{len(stray.other)} image files fit no template of the layout, such as {stray.other[0]}"
+        reason = f"not in the layout: {len(stray.other)} image files, such as {stray.other[0]}"
         yield Dropped(source.name, "(other files)", reason)
 
 
@@ -166,7 +166,9 @@ def _cases(source: Source, layout: Layout, naming: Naming, group: list[Item]) ->
         if kept and one not in objects and one not in layout.optional:
             lack = next(item for item, labels in kept if one not in labels)
             missing = ", ".join(wanted.text for wanted in layout.labels[one] if wanted not in lack.found)
-            yield Dropped(source.name, f"{name}/{one}", f"no file {missing}", (source.root / lack.path,))
+            yield Dropped(
+                source.name, f"{name}/{one}", f"no label of an object: no file {missing}", (source.root / lack.path,)
+            )
     if objects:
         yield _case(source, layout, naming, kept, (name, values, objects))
 

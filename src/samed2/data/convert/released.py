@@ -89,11 +89,9 @@ def _task_cases(source: Source, folder: _Folder) -> Iterator[Case | Dropped]:
     twice = {name for name, several in splits.items() if len(several) > 1}
     for name, several in splits.items():
         if name not in images:
-            yield Dropped(folder.dataset, name, f"listed in {several[0]}.txt but not found")
+            yield Dropped(folder.dataset, name, f"listed but not found: {several[0]}.txt")
         elif len(several) > 1:
-            yield Dropped(
-                folder.dataset, name, f"listed in {' and '.join(s + '.txt' for s in several)}", (images[name],)
-            )
+            yield Dropped(folder.dataset, name, f"in two splits: {' and '.join(several)}", (images[name],))
     usable = {name: path for name, path in images.items() if name not in twice}
     yield from _grouped(source, folder, usable, masks, splits)
 

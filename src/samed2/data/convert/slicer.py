@@ -71,7 +71,7 @@ def _case(source: Source, name: str, patient: str, files: tuple[Path, ...]) -> C
     if named:
         found = wanted(source.objects, named)
         if not found:
-            raise InputError(f"has none of the objects {', '.join(source.objects)}")
+            raise InputError(f"no label of an object: has none of {', '.join(source.objects)}")
         places = {one: tuple(named[several] for several in labels) for one, labels in found.items()}
         reader, objects = partial(_load_segments, (image, label), places), tuple(found)
     else:

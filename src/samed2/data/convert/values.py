@@ -160,23 +160,26 @@ def check_values(labels: NDArray[Any], rules: Iterable[Rule], background: Iterab
 
 
 def check_extent(masks: Masks, what: object, allow_empty: bool = False) -> None:
-    """Refuse a case whose objects are all empty, and one with an object that is everywhere.
+    """Refuse a case without an object that is somewhere and not everywhere; objects that are absent are fine.
 
     Raises:
         InputError: see above ("all-empty", "all-foreground").
     """
-    empty = True
+    everywhere = []
     for name in masks:
         some, full = False, True
         for frame in range(masks.shape[0]):
             mask = masks.on_frame(name, frame)
             some, full = some or bool(mask.any()), full and bool(mask.all())
             if some and not full:
-                break
-        if full:
-            raise InputError(f"{what}: all-foreground: {name} covers every pixel; check its rule and the file")
-        empty = empty and not some
-    if empty and not allow_empty:
+                return
+        if some:
+            everywhere.append(name)
+    if everywhere:
+        raise InputError(
+            f"{what}: all-foreground: {', '.join(everywhere)} covers every pixel; check the rule and the file"
+        )
+    if not allow_empty:
         raise InputError(
             f"{what}: all-empty: no pixel of {', '.join(masks)}; check the values, or set allow_empty: true"
         )
