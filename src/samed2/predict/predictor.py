@@ -22,6 +22,7 @@ from samed2.predict.engine import Engine
 from samed2.predict.propagation import Direction, propagate
 from samed2.predict.results import Answer, ObjectPrediction, label_map, unite
 from samed2.predict.rows import Row, plan_rows, refined, to_tensors
+from samed2.predict.session import Session
 from samed2.predict.settings import Settings, settings_from
 from samed2.predict.tracking import Tracking
 from samed2.predict.zoom import whole_view
@@ -109,7 +110,11 @@ class Predictor:
             labels,
             list(objects.values()),
             scan.geometry,
-            self._provenance(prompts, resolved, chosen, time.perf_counter() - start),
+            {
+                **self.describe(resolved, chosen),
+                "prompts": prompts.to_json(),
+                "seconds": round(time.perf_counter() - start, 4),
+            },
             scan.name,
             scan.properties,
         )
@@ -158,6 +163,10 @@ class Predictor:
         chosen, resolved = settings_from(settings), resolve_window(scan, window)
         followed = tracking or Tracking()
         return propagate(self.engine, scan, prompts.validate(scan), resolved, chosen, followed, self.memory, direction)
+
+    def session(self, scan: Scan | str | PathLike[str], **options: Any) -> Session:
+        """Work on a scan in dialogue; options are those of `samed2.predict.session.Session`."""
+        return Session(self, scan if isinstance(scan, Scan) else read(scan), **options)
 
     @torch.inference_mode()
     def remember(
@@ -264,7 +273,8 @@ class Predictor:
     def _load_memory(self, path: Path) -> SelectiveMemory:
         return SelectiveMemory.load(path, fingerprint=self.fingerprint)
 
-    def _provenance(self, prompts: Prompts, window: Window, settings: Settings, seconds: float) -> dict[str, Any]:
+    def describe(self, window: Window, settings: Settings) -> dict[str, Any]:
+        """How results come about: model, version, device, window, settings; JSON-able, for provenance."""
         from samed2 import __version__
 
         return {
@@ -274,8 +284,6 @@ class Predictor:
             "device": str(self.device),
             "precision": str(self.engine.dtype or torch.float32).removeprefix("torch."),
             "window": window.to_dict(),
-            "prompts": prompts.to_json(),
             "settings": asdict(settings),
             "memory_entries": len(self.memory) if self.memory is not None and settings.memory else 0,
-            "seconds": round(seconds, 4),
         }

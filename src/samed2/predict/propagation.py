@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
-
-import numpy as np
 
 from samed2.errors import InputError
 from samed2.io import Scan, Window
 from samed2.memory import SelectiveMemory
 from samed2.predict.engine import Engine
+from samed2.predict.held import Held
 from samed2.predict.results import ObjectPrediction
-from samed2.predict.rows import seen_logits
 from samed2.predict.settings import Settings
 from samed2.predict.tracking import Tracker, Tracking
 from samed2.prompts import Prompts
@@ -32,6 +28,7 @@ def propagate(
     tracking: Tracking,
     memory: SelectiveMemory | None,
     direction: Direction = "both",
+    limits: tuple[int, int] | None = None,
 ) -> Iterator[tuple[int, list[ObjectPrediction]]]:
     """(frame, predictions) of every frame that was looked at, each frame once, in the order they become final.
 
@@ -39,26 +36,39 @@ def propagate(
     a frame between two prompts is seen twice, and the surer answer stays. What waits for the second pass is held
     compressed, so that memory does not grow with the length of the scan.
 
+    Args:
+        limits: the first and the last frame to answer for; None takes all.
+
     Raises:
-        InputError: an unknown direction.
+        InputError: an unknown direction, or limits that are no range of frames.
     """
+    first, end = limits or (0, scan.num_frames - 1)
+    if not 0 <= first <= end < scan.num_frames:
+        raise InputError(f"frames: got {first} to {end}, wanted a range within 0 to {scan.num_frames - 1}")
     if direction not in DIRECTIONS:
         raise InputError(f"direction: got {direction!r}, wanted one of {', '.join(DIRECTIONS)}")
 
     def tracker(reverse: bool) -> Tracker:
         return Tracker(engine, scan, prompts, window, settings, tracking, memory, reverse)
 
+    def answers(reverse: bool) -> Iterator[tuple[int, list[ObjectPrediction]]]:
+        for frame, found in tracker(reverse):
+            if (frame < first) if reverse else (frame > end):
+                return
+            if first <= frame <= end:
+                yield frame, found
+
     if direction != "both":
-        yield from tracker(direction == "backward")
+        yield from answers(direction == "backward")
         return
     last = prompts.frames()[-1]
-    waiting: dict[int, list[_Held]] = {}
-    for frame, found in tracker(False):
+    waiting: dict[int, list[Held]] = {}
+    for frame, found in answers(False):
         if frame > last:
             yield frame, found
         else:
-            waiting[frame] = [_Held.of(prediction) for prediction in found]
-    for frame, found in tracker(True):
+            waiting[frame] = [Held.of(prediction) for prediction in found]
+    for frame, found in answers(True):
         before = [held.back() for held in waiting.pop(frame, [])]
         yield frame, _merged(before, found)
     for frame in sorted(waiting, reverse=True):  # the way back ended early
@@ -77,25 +87,3 @@ def _merged(first: list[ObjectPrediction], second: list[ObjectPrediction]) -> li
 
 def _sureness(found: ObjectPrediction) -> float:
     return found.confidence if found.mask.any() else -1.0
-
-
-@dataclass(frozen=True)
-class _Held:
-    """A prediction in few bytes."""
-
-    id: int
-    packed: bytes
-    shape: tuple[int, int]
-    confidence: float
-    object_score: float
-
-    @classmethod
-    def of(cls, found: ObjectPrediction) -> _Held:
-        height, width = found.mask.shape
-        packed = zlib.compress(np.packbits(found.mask).tobytes(), 1)
-        return cls(found.id, packed, (height, width), found.confidence, found.object_score)
-
-    def back(self) -> ObjectPrediction:
-        bits = np.unpackbits(np.frombuffer(zlib.decompress(self.packed), np.uint8), count=int(np.prod(self.shape)))
-        mask = bits.reshape(self.shape).astype(bool)
-        return ObjectPrediction(self.id, mask, seen_logits(mask), self.confidence, self.object_score)

@@ -53,3 +53,8 @@ def settings_from(values: dict[str, Any]) -> Settings:
     if unknown:
         raise InputError(f"setting {unknown[0]!r} is unknown; there are {', '.join(Settings.__dataclass_fields__)}")
     return replace(Settings(), **values)
+
+
+def fields_of(settings: Any) -> dict[str, Any]:
+    """The fields of a flat dataclass by name, as they are."""
+    return {name: getattr(settings, name) for name in settings.__dataclass_fields__}

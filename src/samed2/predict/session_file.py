@@ -1,0 +1,110 @@
+"""What a session remembers, and its file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from samed2.errors import InputError
+from samed2.io import Scan, Window
+from samed2.io import read as read_scan
+from samed2.io.atomic import atomic_write
+from samed2.predict.held import Held
+from samed2.predict.settings import fields_of
+from samed2.predict.tracking import Tracking
+from samed2.prompts import Prompts
+
+if TYPE_CHECKING:
+    from samed2.predict.session import Session
+
+FORMAT, FORMAT_VERSION = "samed2-session", 1
+
+Key = tuple[int, int]  # (frame, object id)
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything a user has said and got so far. Its contents are never changed, only replaced."""
+
+    prompts: Prompts = field(default_factory=Prompts)
+    answers: dict[Key, Held] = field(default_factory=dict)
+    confirmed: frozenset[Key] = frozenset()
+
+
+class Found(NamedTuple):
+    """What a session file holds."""
+
+    scan: Scan
+    window: Window
+    settings: dict[str, Any]
+    tracking: Tracking
+    state: State
+
+
+def write(session: Session, state: State, path: str | PathLike[str]) -> Path:
+    """Write a session with one state to a JSON file."""
+    scan = session.scan
+    data = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "scan": {"path": str(scan.path) if scan.path else None, "mark": _mark(scan)},
+        "model": {"name": session.predictor.name, "weights": session.predictor.fingerprint},
+        "window": session.window.to_dict(),
+        "settings": fields_of(session.settings),
+        "tracking": fields_of(session.tracking),
+        "prompts": state.prompts.to_json(),
+        "answers": [{"frame": frame, **held.to_json()} for (frame, _), held in state.answers.items()],
+        "confirmed": sorted(state.confirmed),
+    }
+    return atomic_write(path, json.dumps(data))
+
+
+def read(path: str | PathLike[str], scan: Scan | None) -> Found:
+    """Read a session file; `scan` None opens the scan it names.
+
+    Raises:
+        InputError: not a session, another scan, or a damaged file.
+    """
+    data = _load(Path(path))
+    try:
+        if scan is None and not data["scan"]["path"]:
+            raise InputError(f"{path}: was made on a scan without a file; give that scan too")
+        scan = scan or read_scan(data["scan"]["path"])
+        if data["scan"]["mark"] != _mark(scan):
+            raise InputError(f"{path}: belongs to another scan than {scan.label}; open the one it was made with")
+        answers = {(int(a["frame"]), int(a["id"])): Held.from_json(a) for a in data["answers"]}
+        confirmed = frozenset((int(frame), int(i)) for frame, i in data["confirmed"])
+        prompts = Prompts.from_json(data["prompts"]) if data["prompts"]["objects"] else Prompts()
+        settings = {**data["settings"], "looks": tuple(data["settings"]["looks"])}
+        state = State(prompts, answers, confirmed)
+        return Found(scan, Window(**data["window"]), settings, Tracking(**data["tracking"]), state)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: is not a whole session ({error!r}); open an older copy") from error
+
+
+def _mark(scan: Scan) -> str:
+    """What tells scans apart without reading all of them: shape, type, and the first, middle and last frame."""
+    digest = hashlib.sha256(f"{scan.source.shape}{scan.dtype.str}".encode())
+    for frame in sorted({0, scan.num_frames // 2, scan.num_frames - 1}):
+        digest.update(np.ascontiguousarray(scan.frame(frame)).tobytes())
+    return digest.hexdigest()
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened ({error.strerror or error})") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is not a session, or is cut off ({error})") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise InputError(f"{path}: is not a session, wanted a file with format {FORMAT!r}")
+    if data.get("format_version") != FORMAT_VERSION:
+        raise InputError(f"{path}: has format version {data.get('format_version')}, wanted {FORMAT_VERSION}")
+    return data
