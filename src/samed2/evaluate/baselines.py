@@ -198,7 +198,7 @@ def _walk(box: Box, grey: Image) -> Mask:
         warnings.simplefilter("ignore")
         chance = random_walker(image, known, beta=WALKER_BETA, mode="cg_j", return_full_prob=True)[0]
     answer[rows, columns] = resize(chance, part.shape, order=1) >= 0.5
-    return answer & inside
+    return (answer | core) & inside
 
 
 def _sampled(mask: Mask, shape: tuple[int, int]) -> Mask:

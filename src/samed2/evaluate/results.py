@@ -35,6 +35,7 @@ SCHEMA = 1
 METRICS = ("dice", "nsd", "iou", "hd95", "assd")
 BASELINE_METRICS = ("dice", "nsd", "iou")
 ROWS, PARQUET, CSV, JSON = "rows.jsonl", "cases.parquet", "cases.csv", "results.json"
+PEAKS = {"ram": "memory_mb", "gpu": "gpu_mb"}
 TIMINGS = ("seconds", "memory_mb", "gpu_mb")  # columns that may differ between two equal runs
 Row = Mapping[str, Any]
 
@@ -81,13 +82,13 @@ class Results:
         Raises:
             InputError: the folder cannot be written.
         """
-        target = Path(folder)
+        target, self.document = Path(folder), finite(self.document)
         atomic_write(target / ROWS, "".join(line(row) for row in self.rows))
         table = self.frame(None)
         for name, write in ((PARQUET, table.to_parquet), (CSV, table.to_csv)):
             with atomic_path(target / name) as path:
                 write(path, index=False)
-        atomic_write(target / JSON, json.dumps(finite(self.document), indent=2, ensure_ascii=False, allow_nan=False))
+        atomic_write(target / JSON, json.dumps(self.document, indent=2, ensure_ascii=False, allow_nan=False))
         self.folder = target
         return target
 
@@ -197,7 +198,7 @@ def summary_of(rows: Sequence[Row], seed: int, resamples: int) -> dict[str, Any]
         "notes": {str(k): int(v) for k, v in table["notes"].value_counts().items() if k},
         "prompts_per_case": {k: float(table[k].mean()) for k in ("points", "boxes", "masks", "prompts")},
         "seconds": _seconds(table),
-        "peak_memory_mb": {k: float(table[f"{k}_mb"].max()) for k in ("memory", "gpu") if f"{k}_mb" in table},
+        "peak_memory_mb": {k: float(table[c].max()) for k, c in PEAKS.items() if c in table},
     }
 
 
