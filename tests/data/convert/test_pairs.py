@@ -148,6 +148,14 @@ def test_splits_from_names_lists_and_tables(tmp_path):
     assert {c.name: c.patient for c in cases} == {"p1_1": "p1s1", "p1_2": "p1", "p2_1": "p2", "p3_1": "p3s7"}
 
 
+def test_one_case_in_two_lists_is_refused(tmp_path):
+    root = small(tmp_path)
+    (root / "train.txt").write_text("a\nb\n")
+    (root / "test.txt").write_text("b\n")
+    with pytest.raises(InputError, match=r"test.txt: lists b, which train.txt lists for train"):
+        search(root, {**LAYOUT, "lists": {"train": "train.txt", "test": "test.txt"}})
+
+
 def test_frames_of_a_stack_are_one_case_in_counting_order(tmp_path):
     truth = {}
     for number in (10, 2, 1):

@@ -89,6 +89,9 @@ def test_walking_leaves_out_what_is_excluded_and_what_systems_leave_behind(tmp_p
     for path in ("b/1.png", "a/2.png", "a/._2.png", ".DS_Store", "__MACOSX/a/2.png", "skip/3.png"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
+    (tmp_path / "a/loop").symlink_to(tmp_path)
+    (tmp_path / "skip/other").symlink_to(tmp_path / "b")
+    assert "skip/other/1.png" in list(walk(tmp_path))  # other links are followed
     assert list(walk(tmp_path, [Template("skip/**")])) == ["a/2.png", "b/1.png"]
     with pytest.raises(InputError, match="does not exist"):
         list(walk(tmp_path / "no"))

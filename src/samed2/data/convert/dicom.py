@@ -26,7 +26,7 @@ from samed2.data.convert.slicer import slicer_cases
 from samed2.data.convert.templates import walk
 from samed2.data.convert.values import check_extent
 from samed2.errors import InputError
-from samed2.io.checks import one_line, quiet
+from samed2.io.checks import one_line, quiet, reading
 
 _SEG, _RTSTRUCT = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"), "1.2.840.10008.5.1.4.1.1.481.3"
 _TAGS = [
@@ -230,15 +230,17 @@ def _load(plan: Plan, case: Case) -> LoadedCase:
     from samed2.data.convert.seg import read_seg
     from samed2.data.convert.series import open_series
 
-    scan = open_series(plan.images)
+    with reading(plan.images[0].parent, "a DICOM series"):
+        scan = open_series(plan.images)
     scan.name, scan.modality = case.name, case.modality
     masks = {name: np.zeros(scan.shape, dtype=bool) for name in case.objects}
     labels = {label for several in plan.wanted.values() for label in several}
     for kind, path in plan.labels:
-        if kind == "seg":
-            found = read_seg(path, scan.geometry, scan.shape)
-        else:
-            found = read_rtstruct(path, scan.geometry, scan.shape, labels)
+        with reading(path, "DICOM"):  # fields that are missing or odd show up while it is laid out
+            if kind == "seg":
+                found = read_seg(path, scan.geometry, scan.shape)
+            else:
+                found = read_rtstruct(path, scan.geometry, scan.shape, labels)
         for name, several in plan.wanted.items():
             for label in several:
                 if label in found:

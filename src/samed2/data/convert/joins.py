@@ -35,14 +35,20 @@ def read_lines(path: Path) -> list[str]:
 
 
 class Lists:
-    """Official splits as text files: a line names a case, a patient, an image's path or its file name."""
+    """Official splits as text files: a line names a case, a patient, an image's path or its file name.
+
+    Raises:
+        InputError: a file cannot be read, or two splits list the same.
+    """
 
     def __init__(self, root: Path, given: Mapping[str, Any]) -> None:
         self._lines: dict[str, tuple[str, Path, str]] = {}
         for split, files in given.items():
             for file in [files] if isinstance(files, str) else files:
                 for line in read_lines(root / file):
-                    self._lines.setdefault(line.removeprefix("./"), (split, root / file, line))
+                    known = self._lines.setdefault(line.removeprefix("./"), (split, root / file, line))
+                    if known[0] != split:
+                        raise InputError(f"{root / file}: lists {line}, which {known[1].name} lists for {known[0]}")
         self._used: set[str] = set()
 
     def split_of(self, name: str, patient: str, path: str) -> str:

@@ -63,6 +63,8 @@ def read_rtstruct(
         mask = masks.setdefault(name, np.zeros(shape, dtype=bool))
         by_slice: dict[int, list[NDArray[np.float64]]] = {}
         for points in contours[number]:
+            if len(points) < 3:
+                continue
             total += 1
             voxels = geometry.to_voxel(points * (-1, -1, 1))  # LPS+ to RAS+
             index = _slice_of(voxels, f"{path}: a contour of {name}")

@@ -119,10 +119,20 @@ def walk(root: Path, exclude: Iterable[Template] = ()) -> Iterator[str]:
 
     excluded = tuple(exclude)
     found: list[str] = []
-    for folder, _, names in os.walk(root, onerror=refuse, followlinks=True):
+    for folder, below_it, names in os.walk(root, onerror=refuse, followlinks=True):
+        below_it[:] = [name for name in below_it if not _leads_back(folder, name)]
         below = Path(folder).relative_to(root).as_posix()
         start = "" if below == "." else f"{below}/"
         found.extend(start + name for name in names)
     for path in sorted(found):
         if not _JUNK.search(path) and not any(one.match(path) is not None for one in excluded):
             yield path
+
+
+def _leads_back(folder: str, name: str) -> bool:
+    """Whether a link in a folder points to that folder or one above it."""
+    path = os.path.join(folder, name)
+    if not os.path.islink(path):
+        return False
+    target, here = os.path.realpath(path), os.path.realpath(folder)
+    return here == target or here.startswith(target.rstrip(os.sep) + os.sep)
