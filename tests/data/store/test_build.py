@@ -16,6 +16,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 from tests.generated import disc, make_folder, save
 
 from samed2.data.cases import Case, Dropped, LoadedCase, MaskArrays
@@ -326,6 +327,20 @@ def test_killed_with_its_workers(tmp_path, source, folder, built):
     process.communicate()
     assert build([source], out).content_hash == Store.open(built).manifest.content_hash
     assert verify(out) == []
+
+
+def test_pictures_in_two_splits_are_reported(tmp_path):
+    folder = make_folder(tmp_path / "data", items=2)
+    for item, file in (("val0", "train0"), ("val1", "train1")):
+        shutil.copy(folder / "spots" / "images" / f"{file}.png", folder / "spots" / "images" / f"{item}.png")
+    image = Image.open(folder / "spots" / "images" / "val1.png").convert("L")
+    image.save(folder / "spots" / "images" / "val1.jpg", quality=60)
+    (folder / "spots" / "images" / "val1.png").unlink()
+    manifest = build([Source(folder, "folder", "folder")], tmp_path / "bank")
+    found = {kind: [(e["a"], e["b"]) for e in manifest.duplicates[kind]] for kind in ("exact", "near")}
+    assert found["exact"] == [("spots/train0", "spots/val0")]
+    assert ("spots/train1", "spots/val1") in found["near"]
+    assert manifest.datasets["spots"]["duplicates"]["exact"] == 1
 
 
 def test_manifest_is_readable_json(built):

@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,16 +146,19 @@ def _run(jobs: Sequence[ShardJob], workers: int, progress: Progress) -> list[dic
         records[job.stem] = record
         done += len(job.entries)
         progress(done, total, job.stem)
+
+    def tick(text: str, cases: int = 1) -> None:
+        nonlocal done
+        done += cases
+        progress(done, total, text)
+
     if workers == 1:
         for job in missing:
-            for_job = iter(range(done + 1, total + 1))
-            records[job.stem] = write_shard(job, lambda n=for_job, j=job: progress(next(n), total, j.stem))  # type: ignore[misc]
-            done += len(job.entries)
+            records[job.stem] = write_shard(job, partial(tick, job.stem))
     else:
         for job, record in _in_processes(missing, workers):
             records[job.stem] = record
-            done += len(job.entries)
-            progress(done, total, job.stem)
+            tick(job.stem, len(job.entries))
     return [records[job.stem] for job in jobs]
 
 

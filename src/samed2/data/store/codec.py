@@ -17,7 +17,7 @@ from samed2.io.read_pillow import pillow_pixels
 
 LOSSY = ("jpeg", "webp")
 CODECS = ("png", "jpeg", "webp", "planes")
-LOSSY_QUALITY = 85
+LOSSY_QUALITY = 80
 FINE_LEVELS = 1024
 _PILLOW = ("png", "jpeg", "webp")
 _EXACT = 2.0**53  # whole numbers below it are exact in float64

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from samed2.data.store.resize import shrink
 
 GRID, BLOCK = 64, 16
-NEAR_BITS = 32  # of 256; measured in docs/medbank-store.md
+NEAR_BITS = 32  # of 256, for images; measured in docs/medbank-store.md
+NEAR_BITS_FRAMES = 16  # where a frame of a volume or video is meant: slices of two patients may look much alike
 NEAR_FRAMES = 16  # per case, evenly spaced over those with a label; exact copies are looked for on all frames
 LISTED = 1000
 
@@ -122,12 +123,18 @@ def _near_pairs(marks: Sequence[Mark], near_bits: int) -> Pairs:
     for group in by_modality.values():
         group.sort(key=lambda m: (m.dataset, m.case, m.frame))
         bits = np.array([np.frombuffer(bytes.fromhex(m.near), np.uint64) for m in group])
+        several = np.array([m.frames > 1 for m in group])
         split = np.unique([m.split for m in group], return_inverse=True)[1]
         for start in range(0, len(group), 512):
             distance = _distances(bits[start : start + 512], bits[start:])
             distance[split[start : start + 512, None] == split[None, start:]] = 999
+            distance[several[start : start + 512, None] | several[None, start:]] += near_bits - NEAR_BITS_FRAMES
             for i, j in np.argwhere(distance <= near_bits):
-                a, b, apart = group[start + i], group[start + j], int(distance[i, j])
+                a, b, apart = (
+                    group[start + i],
+                    group[start + j],
+                    int(_distances(bits[start + i, None], bits[start + j, None])[0, 0]),
+                )
                 if j > i and ((_key(a, b) not in pairs) or pairs[_key(a, b)][2] > apart):
                     pairs[_key(a, b)] = (a, b, apart)
     return pairs

@@ -39,6 +39,10 @@ def make_manifest(
     if not any(record["rows"] for record in records):
         raise InputError(f"{root}: none of {len(dropped)} cases can be used; the first: {dropped[0]['reason']}")
     counts, content, splits = _count(job.arrow for job in jobs)
+    duplicates = find_duplicates([m for record, job in zip(records, jobs, strict=True) for m in _marks(record, job)])
+    datasets = tables(counts, dropped)
+    for name, table in datasets.items():
+        table["duplicates"] = {kind: _pairs_of(name, duplicates[kind]) for kind in ("exact", "near")}
     return Manifest(
         content_hash=content,
         settings=settings,
@@ -46,13 +50,11 @@ def make_manifest(
             ({"name": s.name, "converter": s.converter, "root": str(s.root), "licence": s.licence} for s in sources),
             key=str,
         ),
-        datasets=tables(counts, dropped),
+        datasets=datasets,
         splits=splits,
         dropped=sorted(dropped, key=lambda d: (d["dataset"], d["name"], d["reason"])),
         left_out=[entry for record in records for entry in record["left_out"]],
-        duplicates=find_duplicates(
-            [mark for record, job in zip(records, jobs, strict=True) for mark in _marks(record, job)]
-        ),
+        duplicates=duplicates,
         warnings=[*warnings, *(line for record in records for line in record["warnings"])],
         shards=[_info(root, job, record) for job, record in zip(jobs, records, strict=True)],
         versions={name: _version(name) for name in LIBRARIES},
@@ -103,6 +105,10 @@ def _marks(record: dict[str, Any], job: ShardJob) -> Iterable[Mark]:
         hashes = case["hashes"]
         for frame, (exact, near) in enumerate(hashes):
             yield Mark(dataset, case["name"], case["split"], case["modality"], frame, len(hashes), exact, near)
+
+
+def _pairs_of(dataset: str, pairs: Sequence[dict[str, Any]]) -> int:
+    return sum(any(str(pair[side]).startswith(f"{dataset}/") for side in ("a", "b")) for pair in pairs)
 
 
 def _info(root: Path, job: ShardJob, record: dict[str, Any]) -> ShardInfo:

@@ -40,7 +40,8 @@ class Manifest:
             interruptions do not enter.
         settings: max_side, seed, fractions.
         sources: one {"name", "converter", "root", "licence"} per source.
-        datasets: per data set {"found", "kept", "dropped", "frames", "objects", "reasons", "splits"}, in cases.
+        datasets: per data set, in cases: {"found", "kept", "dropped", "frames", "objects" (object -> cases that show
+            it), "reasons" (kind of reason -> cases), "splits", "duplicates" (listed pairs across splits)}.
         splits: data set -> split -> names of cases, frozen: a later build into the same folder keeps them.
         dropped, left_out: {"dataset", "name", "reason", "files"}: cases not in the store; objects of kept cases.
         duplicates: see `duplicates.find_duplicates`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ PLAIN = (
 )
 
 
+@lru_cache(maxsize=1)
 def arrow_schema() -> pa.Schema:
     """The columns of every shard, in order."""
     texts = ("dataset", "case", "patient", "modality", "kind", "split", "licence")

@@ -96,6 +96,7 @@ def _kept(path: str, *_version: int) -> ShardFile:
     return ShardFile(Path(path))
 
 
+@lru_cache(maxsize=1)
 def index_schema() -> pa.Schema:
     """The columns of `ShardFile.index`."""
     slim = pa.list_(pa.struct([("object", pa.string()), ("pixels", pa.int64())]))
