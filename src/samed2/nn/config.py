@@ -25,6 +25,8 @@ class SAMed2Config(Sam2VideoConfig):
         pixel_mean, pixel_std: applied to images in [0, 1], one value per RGB channel.
         box_tokens: "points" gives a box as two labelled points and a padding token (SAM-2);
             "corners" leaves the padding token out (SAM, MedSAM, SAMed-2).
+        streaming: whether the memory attention was trained on neighbouring frames, as SAM-2's checkpoints were; where
+            not, propagation hands masks on instead.
         box_prior: "ellipse" also gives a box as the soft ellipse inscribed in it, as a mask prompt.
     """
 
@@ -38,6 +40,7 @@ class SAMed2Config(Sam2VideoConfig):
     pixel_std: list[float] | None = None
     box_tokens: str = "points"
     box_prior: str = "none"
+    streaming: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.adapter_layout not in LAYOUTS:

@@ -25,7 +25,7 @@ from samed2.predict.settings import Settings
 from samed2.predict.zoom import View, whole_view
 from samed2.prompts import Prompts
 
-CARRY = ("memory", "box", "mask")
+CARRY = ("auto", "memory", "box", "mask")
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,19 @@ class Tracking:
         follow: every object has a view of its own that moves and grows with it; else all share the whole frame.
         margin: width of that view over the object's.
         carry: what an unprompted frame is told beside the memory: nothing ("memory"), the box of the last mask
-            grown by `slack` ("box"), or that and the mask itself ("mask").
+            grown by `slack` ("box"), or that and the mask itself ("mask"). "auto": "memory" for models trained to
+            stream, else "mask".
         slack: share of the box's size by which each side is moved out.
-        stream: read SAM-2's streaming memory; off, only what is carried connects the frames.
+        stream: read SAM-2's streaming memory; off, only what is carried connects the frames. None: as the model
+            was trained.
         patience: how many frames in a row without the object end it; 0 never ends it.
     """
 
     follow: bool = True
     margin: float = 1.5
-    carry: str = "box"
+    carry: str = "auto"
     slack: float = 0.08
-    stream: bool = True
+    stream: bool | None = None
     patience: int = 2
 
     def __post_init__(self) -> None:
@@ -84,6 +86,9 @@ class Tracker:
     ) -> None:
         self.engine, self.scan, self.prompts, self.window = engine, scan, prompts, window
         self.settings, self.tracking, self.memory, self.reverse = settings, tracking, memory, reverse
+        trained = bool(engine.model.config.streaming)
+        self.stream = trained if tracking.stream is None else tracking.stream
+        self.carry = ("memory" if trained else "mask") if tracking.carry == "auto" else tracking.carry
         self._objects = {object_id: _Followed() for object_id in prompts.objects}
         self._reach = reach(engine.model)
 
@@ -145,7 +150,7 @@ class Tracker:
 
     def _row(self, object_id: int) -> Row:
         """The question about an object on an unprompted frame: what is carried over from the last one."""
-        followed, carry = self._objects[object_id], self.tracking.carry
+        followed, carry = self._objects[object_id], self.carry
         assert followed.view is not None
         if followed.mask is None or carry == "memory":
             return Row(object_id, followed.view)
@@ -159,7 +164,7 @@ class Tracker:
         engine, model = self.engine, self.engine.model
         features = engine.features(self.scan, frame, [r.view for r in rows], self.window, self.settings.neighbours)
         tracks = [self._objects[i].track for i in ids]
-        tokens = read(model, tracks, frame, self.reverse, self.scan.num_frames) if self.tracking.stream else None
+        tokens = read(model, tracks, frame, self.reverse, self.scan.num_frames) if self.stream else None
         past = engine.recalled(self.scan, features, self.settings, self.memory)
         with engine.autocast():
             low = features.low
@@ -189,7 +194,7 @@ class Tracker:
             followed.view = self._view(found.mask)
         elif followed.view is None:
             followed.view = self._view(np.ones((self.scan.height, self.scan.width), bool))
-        if not self.tracking.stream:
+        if not self.stream:
             return
         if view is None:
             view = followed.view
