@@ -213,8 +213,8 @@ def test_a_damaged_seg_is_named_when_loaded(tmp_path):
 def test_a_seg_that_lacks_a_field(tmp_path, field):
     import pydicom
 
-    (liver,) = blocks((1, 3, 4))
-    seg(tmp_path / "s.dcm", series(tmp_path), {"Liver": liver})
+    liver, other = blocks((1, 3, 4), (0, 9, 9))
+    seg(tmp_path / "s.dcm", series(tmp_path), {"Liver": liver, "Other": other})
     data = pydicom.dcmread(tmp_path / "s.dcm")
     for group in data.PerFrameFunctionalGroupsSequence:
         del group[field]

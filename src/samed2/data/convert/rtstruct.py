@@ -49,7 +49,7 @@ def read_rtstruct(
         names = roi_names(dataset)
         contours = {
             int(roi.ReferencedROINumber): [
-                np.asarray(contour.ContourData, dtype=np.float64).reshape(-1, 3)
+                np.asarray(contour.get("ContourData") or (), dtype=np.float64).reshape(-1, 3)
                 for contour in roi.get("ContourSequence", [])
                 if str(contour.get("ContourGeometricType")) in _CLOSED
             ]
