@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from samed2.data.cases import Case
 
 SHOWN = 12
+_NAMED = 8  # tasks in a note
 # What two runs may differ in and still be compared: the models themselves, and what does not decide the numbers.
 EXPECTED = ("model", "weights_hash", "model_settings", "version", "cases", "cases_hash", "splits", "support_hash")
 VERDICTS = {"a": "A", "b": "B", "open": "not significant", "untested": "too few"}
@@ -186,7 +187,8 @@ def _notes(found: Comparison) -> list[str]:
         lines.append(f"{found.undefined} pairs have no value on one side and are left out.")
     small = [name for name in found.tasks if found.verdict(name) == "untested"]
     if small:
-        lines.append(f"Too few patients for a test: {', '.join(small)}.")
+        more = f" and {len(small) - _NAMED} more" if len(small) > _NAMED else ""
+        lines.append(f"Too few patients for a test of its own: {', '.join(small[:_NAMED])}{more}.")
     return lines
 
 
