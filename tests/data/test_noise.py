@@ -128,7 +128,7 @@ def test_strength_follows_the_parameters(texts):
 def test_rim_walk_grows_or_shrinks_slowly():
     grown, shrunk = changed("markov:S_R", 1), changed("markov:S_E", 1)
     assert grown.sum() > 1.2 * MASK.sum() and shrunk.sum() < 0.8 * MASK.sum()
-    # 200 steps of probability .6 more outward than inward, .05 each: about 6 px to one side
+    # 120 more steps outward than inward, .05 of the rim each: 6 px on a smooth rim, more as it gets rough
     radius = np.sqrt(grown.sum() / np.pi)
     assert 28 < radius < 37
 
