@@ -15,7 +15,9 @@ from samed2 import __version__
 from samed2.cli.console import complain
 from samed2.cli.convert import convert
 from samed2.cli.demo import demo
+from samed2.cli.evaluate import app as evaluate
 from samed2.cli.info import info
+from samed2.cli.medbank import app as medbank
 from samed2.cli.memory import app as memory
 from samed2.cli.segment import segment
 from samed2.cli.train import train
@@ -56,6 +58,8 @@ app.command()(segment)
 app.command()(info)
 app.command()(demo)
 app.add_typer(memory, name="memory")
+app.add_typer(medbank, name="medbank")
+app.add_typer(evaluate, name="evaluate")
 app.command()(convert)
 app.command()(train)
 
