@@ -151,6 +151,13 @@ def test_other_folders_are_left_alone(source, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_file_is_no_folder_for_a_store(source, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    for out in (tmp_path / "taken", tmp_path / "taken" / "below"):
+        with pytest.raises(InputError, match="cannot be made"):
+            build([source], out)
+
+
 def test_finished_shards_are_trusted_only_if_sound_and_their_sources_unchanged(tmp_path, monkeypatch):
     folder = make_folder(tmp_path / "data", items=2)
     source, out = Source(folder, "folder", "folder"), tmp_path / "bank"

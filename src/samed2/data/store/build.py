@@ -99,10 +99,11 @@ def _check(sources: Sequence[Source], workers: int, max_side: int | None) -> Non
 
 
 def _prepare(root: Path) -> None:
+    """Make the store's folder; what is in it comes after the lock, so that a kill in between leaves it usable."""
     try:
         if root.is_dir() and not is_store(root) and any(root.iterdir()):
             raise InputError(f"{root}: is not empty and not a MedBank store; choose an empty or a new folder")
-        (root / SHARDS).mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
             f"{root}: cannot be made or read ({error.strerror or error}); choose another folder"
@@ -121,8 +122,12 @@ def _frozen(root: Path, settings: dict[str, Any]) -> Frozen:
 
 def _retire(root: Path) -> None:
     """From here until the end the folder is no store, so that nobody reads half an update."""
-    if (root / NAME).is_file():
-        os.replace(root / NAME, root / PREVIOUS)
+    try:
+        (root / SHARDS).mkdir(exist_ok=True)
+        if (root / NAME).is_file():
+            os.replace(root / NAME, root / PREVIOUS)
+    except OSError as error:
+        raise InputError(f"{root}: cannot be written ({error.strerror or error}); choose another folder") from error
     for leftover in (*root.glob(".*.part-*"), *(root / SHARDS).glob(".*.part-*")):
         leftover.unlink(missing_ok=True)
 
