@@ -14,7 +14,7 @@ from tests.evaluate.made_results import make_rows, save_results
 from tests.generated import make_folder
 
 from samed2.cli.evaluate import parse_settings
-from samed2.cli.evaluate_run import limited, result_folders
+from samed2.cli.evaluate_run import limited, print_results, result_folders
 from samed2.cli.main import main
 from samed2.errors import InputError
 
@@ -38,9 +38,10 @@ def done(data: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory)
 def line(data: Path, tiny_model: Path) -> Callable[..., list[object]]:
     """Return a function that makes a whole command line, with options changed or (None) left out."""
 
-    def make(out: Path, **changed: object) -> list[object]:
-        options: dict[str, object] = {"model": tiny_model, "data": data, "split": "val", "protocol": "box", "out": out}
-        options |= {key.rstrip("_"): value for key, value in changed.items()}
+    def make(folder: Path, /, **changed: object) -> list[object]:
+        options: dict[str, object] = {"model": tiny_model, "data": data, "split": "val", "protocol": "box"}
+        options["out"] = folder
+        options |= changed
         found: list[object] = ["evaluate"]
         for name, value in options.items():
             for one in value if isinstance(value, list) else [value]:
@@ -69,10 +70,22 @@ def test_table_on_stdout_and_the_same_numbers_again(run: Any, line: Any, done: P
     assert after["summary"] == before["summary"]
     for value in (after["summary"]["macro_dice"], after["baselines"]["ellipse"]["macro_dice"]):
         assert f"{value:.3f}" in out
-    low, high = after["summary"]["macro_dice_ci"]
-    assert f"[{low:.3f} to {high:.3f}]" in out
     assert f"report: {tmp_path / 'again' / 'report.html'}" in out
     assert "seed 0" in out and "box" in out
+
+
+def test_printed_intervals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from samed2.evaluate.results import Results
+
+    folder = save_results(tmp_path, make_rows(8))
+    results = Results.load(folder)
+    print_results(results, folder, folder / "report.html")
+    out = capsys.readouterr().out
+    for found in (results.summary, *results.baselines.values()):
+        for name in ("macro_dice", "case_dice", "macro_nsd", "case_nsd"):
+            low, high = found[f"{name}_ci"]
+            assert f"{found[name]:.3f} [{low:.3f} to {high:.3f}]" in out
+    assert "24 objects in 3 tasks, 0 skipped, 0 failed" in out
 
 
 def test_json_of_a_finished_run_is_one_line(run: Any, line: Any, done: Path) -> None:
@@ -144,7 +157,7 @@ def test_help(run: Any, arguments: list[str]) -> None:
     assert ("--protocol" in out) == (len(arguments) == 2)
 
 
-def test_compare(run: Any, fails: Any, tmp_path: Path) -> None:
+def test_compare(run: Any, tmp_path: Path) -> None:
     a = save_results(tmp_path / "a", make_rows(8, seed=1, shift=0.1))
     b = save_results(tmp_path / "b", make_rows(8, seed=2), model="other")
     code, out, err = run("evaluate", "compare", a, b)
