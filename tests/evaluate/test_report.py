@@ -82,7 +82,7 @@ def test_report_says_what_was_measured(folder: Path) -> None:
     for task, found in results.tasks.items():
         assert f"<h3>{task}</h3>" in text
         assert f"{found['dice']:.3f}" in text
-    for said in ("One box per component, tight", "1 boxes", "w" * 64, "d" * 64, "samed2 1.2.3", "<td>7</td>"):
+    for said in ("One box per component, tight", "1 box", "w" * 64, "d" * 64, "samed2 1.2.3", "<td>7</td>"):
         assert said in text
     assert "spots/gone, disc: InputError: cut off" in text
     assert "spots/none, disc: the object is absent" in text

@@ -68,5 +68,6 @@ def best_baseline(results: Results) -> tuple[str, float] | None:
 def prompt_budget(results: Results) -> str:
     """Prompts of each kind per object in words, such as "1.3 boxes"."""
     given: Mapping[str, Any] = results.document.get("prompts_per_case", {})
-    parts = [f"{given[kind]:.3g} {kind}" for kind in ("boxes", "points", "masks") if given.get(kind)]
+    names = {"boxes": "box", "points": "point", "masks": "mask"}
+    parts = [f"{given[k]:.3g} {one if given[k] == 1 else k}" for k, one in names.items() if given.get(k)]
     return " + ".join(parts) or "none"
