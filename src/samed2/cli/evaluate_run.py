@@ -191,12 +191,13 @@ def show(content: dict[str, Any], title: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table: Table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    table: Table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(content["columns"]):
         table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
     for row in content["rows"]:
         cells = [c["text"] + (f" [{c['note']}]" if c["note"] else "") for c in row["cells"]]
         table.add_row(*(cell.replace("[", "\\[") for cell in cells), style="bold" if row["main"] else None)
+    print(title)  # not the table's own title, which would be broken to a narrow table's width
     Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False).print(table)
 
 
