@@ -87,7 +87,7 @@ class TaskIndex:
         chance = np.array([len(p) ** balance for p in self.places], dtype=float)
         chance *= np.array([(weights or {}).get(name, 1.0) for name in self.names])
         self.chance = chance / chance.sum()
-        self.windows = [_windows(loaded) for loaded in items]
+        self.windows = [training_windows(loaded) for loaded in items]
 
     def draw_tasks(self, rng: np.random.Generator, count: int, stacks_only: bool) -> NDArray[np.int64]:
         """`count` task indices; only volumes and videos when `stacks_only`."""
@@ -234,7 +234,7 @@ def draw_points(target: torch.Tensor, rng: np.random.Generator) -> tuple[torch.T
     return torch.tensor(points, dtype=torch.float32), torch.tensor(labels)
 
 
-def _windows(loaded: LoadedCase) -> list[Window]:
+def training_windows(loaded: LoadedCase) -> list[Window]:
     """The windows an item is trained under, the usual one first."""
     frames = loaded.frames
     if frames.ndim == 4 or (frames.dtype == np.uint8 and loaded.case.kind != "volume"):

@@ -16,13 +16,13 @@ from samed2.data.samples import (
     PROMPTS,
     Batch,
     BatchPlan,
-    _windows,
     draw_part,
     draw_points,
     jitter,
     look,
     target_box,
     touching,
+    training_windows,
 )
 from samed2.data.sampling import BATCH, RENDER, Clip, Sampler
 from samed2.io import Scan, Window
@@ -85,7 +85,7 @@ class OpenCases:
             thin = max(1, min(scan.height, scan.width) // WINDOW_SIDE)
             frames = scan.frames(chosen)[:, ::thin, ::thin]
             some = Scan.from_array(frames, kind="volume", channels_last=scan.channels == 3)
-            self._windows[case.label] = _windows(LoadedCase(case, some, loaded.masks))
+            self._windows[case.label] = training_windows(LoadedCase(case, some, loaded.masks))
         return self._windows[case.label]
 
 

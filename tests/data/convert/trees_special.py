@@ -124,7 +124,8 @@ def rim_one_r3(root: Path) -> Tree:
         masks = {}
         for one, word in (("optic_disc", "Disc"), ("optic_cup", "Cup")):
             mask = boxes((1424, 1072), 1, name + word) > 0
-            save(root / f"{group}/Expert1_masks/{name}-1-{word}-exp1.png", mask.astype(np.uint8) * np.uint8(255))
+            drawn = mask if group == "Healthy" else np.pad(mask, ((0, 0), (0, 1072)))  # both widths are about
+            save(root / f"{group}/Expert1_masks/{name}-1-{word}-exp1.png", drawn.astype(np.uint8) * np.uint8(255))
             masks[one] = mask[None]
         tree.cases.append(Expected(name, masks, name, "", None, np.full((1424, 1072), 50, np.uint8)))
     return tree

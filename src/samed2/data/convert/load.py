@@ -52,10 +52,11 @@ def load_pair(plan: Plan, case: Case) -> LoadedCase:
     scan = open_image(plan.images[0], plan.image_how) if len(plan.images) == 1 else _stack(plan)
     if case.kind == "image" and scan.num_frames != 1:
         raise InputError(f"{scan.label}: has {scan.num_frames} frames, {case.dataset} should hold single images")
+    uncropped = scan.shape[1:]
     if plan.crop is not None:
         scan = cropped(scan, plan.crop)
     scan.name, scan.modality, scan.kind = case.name, case.modality, case.kind
-    parts = [_frame_labels(plan, case, scan, index) for index in range(len(plan.images))]
+    parts = [_frame_labels(plan, case, scan, index, uncropped) for index in range(len(plan.images))]
     masks = RuledMasks(parts[0]) if len(parts) == 1 else RuledMasks(_joined(case, parts))
     check_extent(masks, case.label, plan.allow_empty)
     return LoadedCase(case, scan, masks)
@@ -90,8 +91,8 @@ class _Stack:
         return frame
 
 
-def _frame_labels(plan: Plan, case: Case, scan: Scan, index: int) -> dict[str, list[Part]]:
-    """The label arrays and settled rules of one image file, checked."""
+def _frame_labels(plan: Plan, case: Case, scan: Scan, index: int, uncropped: tuple[int, int]) -> dict[str, list[Part]]:
+    """The label arrays and settled rules of one image file, checked; a label of the uncropped size is cropped too."""
     users: dict[Path, list[str]] = {}
     for name in case.objects:
         for path in plan.labels[index][name]:
@@ -100,6 +101,9 @@ def _frame_labels(plan: Plan, case: Case, scan: Scan, index: int) -> dict[str, l
     files: dict[Path, LabelFile] = {}
     for path, names in users.items():
         label = open_labels(path, plan.label_how)
+        if plan.crop is not None and label.values.shape[1:] == uncropped:
+            y0, x0, y1, x1 = plan.crop
+            label = replace(label, values=label.values[:, y0:y1, x0:x1])
         check_fit(plan.images[index], shape, scan.geometry, label, plan.ignore_geometry)
         rules = [plan.rules[name] for name in names]
         if any(rule.listed for rule in rules):

@@ -205,7 +205,12 @@ def count_prompts(prompts: Prompts) -> dict[str, int]:
 
 
 def ask(model: Segmenter, subject: Subject, frame: int, prompts: Prompts, targets: Mapping[int, Mask]) -> Pick:
-    """The model's united answer to the prompts of one frame; see `selection.answer`."""
+    """The model's united answer to the prompts of one frame; see `selection.answer`.
+
+    Every object is named after its task, which is all that models without prompts go by.
+    """
+    for entry in prompts.objects.values():
+        entry.name = subject.loaded.case.task(subject.name)
     found = model.predict(subject.scan, prompts)
     missing = [i for i in targets if (i, frame) not in found]
     if missing:
