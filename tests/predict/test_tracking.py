@@ -158,6 +158,19 @@ def test_an_object_that_is_gone_ends_the_pass(engine, film, monkeypatch):
     assert found[3, 3].mask.any() and not found[4, 3].mask.any() and not found[5, 3].mask.any()
 
 
+def test_an_answer_much_less_sure_than_the_prompted_one_is_none(engine, film):
+    kept = run(engine, film, prompts(1), Tracking(drop=0.0, patience=0))
+    least = sorted(p.confidence for p in kept.values())[FRAMES // 2] / kept[0, 1].confidence
+    some = run(engine, film, prompts(1), Tracking(drop=least, patience=0, stream=False, carry="box"))
+    assert some[0, 1].mask.any() and run(engine, film, prompts(1), Tracking(drop=1e9, patience=1)).keys() == {
+        (0, 1),
+        (1, 1),
+    }
+    assert all(
+        p.mask.any() <= (p.confidence >= least * some[0, 1].confidence) for (frame, _), p in some.items() if frame
+    )
+
+
 @pytest.mark.parametrize("most", [3, 6])
 def test_tracks_stay_small(engine, film, most):
     tracker = track(engine, film, [1])

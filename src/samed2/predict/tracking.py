@@ -41,6 +41,8 @@ class Tracking:
         slack: share of the box's size by which each side is moved out.
         stream: read SAM-2's streaming memory; off, only what is carried connects the frames. None: as the model
             was trained.
+        drop: an answer with a predicted IoU below this share of the prompted frame's counts as "not there". None: 0 for
+            models trained to stream, whose object score tells, else 0.88 (tuned on `val`).
         patience: how many frames in a row without the object end it; 0 never ends it.
     """
 
@@ -49,23 +51,25 @@ class Tracking:
     carry: str = "auto"
     slack: float = 0.08
     stream: bool | None = None
+    drop: float | None = None
     patience: int = 2
 
     def __post_init__(self) -> None:
         if self.carry not in CARRY:
             raise InputError(f"carry: got {self.carry!r}, wanted one of {', '.join(CARRY)}")
-        for name, least in {"margin": 1.0, "slack": 0.0, "patience": 0}.items():
-            if not getattr(self, name) >= least:
+        for name, least in {"margin": 1.0, "slack": 0.0, "drop": 0.0, "patience": 0}.items():
+            if getattr(self, name) is not None and not getattr(self, name) >= least:
                 raise InputError(f"{name}: got {getattr(self, name)}, wanted at least {least}")
 
 
 @dataclass
 class _Followed:
-    """One object on its way: its track, the view to look through next, its last mask, frames without it."""
+    """One object on its way: its track, next view, last mask, confidence where prompted, frames without it."""
 
     track: Track = field(default_factory=Track)
     view: View | None = None
     mask: NDArray[np.bool_] | None = None
+    sure: float = 0.0
     absent: int = 0
     ended: bool = False
 
@@ -89,6 +93,7 @@ class Tracker:
         trained = bool(engine.model.config.streaming)
         self.stream = trained if tracking.stream is None else tracking.stream
         self.carry = ("memory" if trained else "mask") if tracking.carry == "auto" else tracking.carry
+        self.drop = (0.0 if trained else 0.88) if tracking.drop is None else tracking.drop
         self._objects = {object_id: _Followed() for object_id in prompts.objects}
         self._reach = reach(engine.model)
 
@@ -127,6 +132,7 @@ class Tracker:
                 rows[i] = better
                 answers[i] = self.engine.ask(scan, frame, [better], self.window, settings, self.memory)[0]
         found = unite(object_id, answers, settings)
+        self._objects[object_id].sure = found.confidence
         largest = max(range(len(rows)), key=lambda i: np.count_nonzero(answers[i].logits[0] > 0))
         self._note(frame, found, answers[largest], rows[largest].view if len(rows) == 1 else None, prompted=True)
         return found
@@ -142,7 +148,8 @@ class Tracker:
             rows = [self._row(object_id) for object_id in members]
             for row, answer in zip(rows, self._tracked(members, rows, frame), strict=True):
                 prediction = unite(row.object_id, [answer], self.settings)
-                if answer.object_score <= 0:
+                least = self.drop * self._objects[row.object_id].sure
+                if answer.object_score <= 0 or prediction.confidence < least:
                     prediction.mask = np.zeros_like(prediction.mask)
                 self._note(frame, prediction, answer, row.view, prompted=False)
                 found.append(prediction)
