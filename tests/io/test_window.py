@@ -139,3 +139,12 @@ def test_percentiles_look_at_all_parts_of_a_volume() -> None:
     volume = np.zeros((40, 8, 8), np.int16)
     volume[30:] = 1000
     assert resolve_window(Scan.from_array(volume)).high == 1000
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.97])
+def test_padding_does_not_push_the_window_down(share):
+    values = np.random.default_rng(0).integers(100, 1100, (4, 50, 50)).astype(np.int16)
+    values.reshape(4, -1)[:, : int(share * 2500)] = -1000
+    window = resolve_window(Scan.from_array(values, kind="volume", modality="mr"), None)
+    assert 1050 < window.high < 1100
+    assert window.low == (-1000 if share else pytest.approx(105, abs=8))

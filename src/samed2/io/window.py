@@ -30,6 +30,7 @@ PRESETS: dict[str, tuple[float, float]] = {
     "spine-bone": (400, 1800),
     "angio": (300, 600),
 }
+BACKGROUND_SHARE = 0.5  # of pixels with the lowest value; from there on they are padding, not image
 DEFAULT_PERCENTILES = (0.5, 99.5)
 AIR_BELOW = -200.0  # Hounsfield units; fat ends near -120
 _SAMPLED_FRAMES = 16
@@ -95,7 +96,8 @@ def resolve_window(scan: Scan, spec: str | Window | None = None) -> Window:
         spec: None or "auto"; a preset's name; "file" (the file's own); "full" (lowest to highest value);
             "percentiles" or "percentiles:LO,HI"; "C,W" (centre, width); or a `Window`, given back as it is.
             "auto": 8-bit and colour as they are, files with a window by it, other CT in Hounsfield units by
-            "abdomen", everything else by percentiles 0.5 to 99.5.
+            "abdomen", everything else by percentiles 0.5 to 99.5. Where more than half of the pixels have the lowest
+            value, they are padding: the window starts there, and the upper percentile is that of the others.
 
     Raises:
         InputError: the spec names nothing known, or "file" for a scan without a window.
@@ -159,7 +161,12 @@ def _percentiles(scan: Scan, low: float, high: float) -> Window:
     values = _sample(scan)
     if values.size == 0:
         return Window(0.0, 1.0, source)
-    bottom, top = (float(v) for v in np.percentile(values, (low, high)))
+    lowest = values.min()
+    shown = values[values > lowest]
+    if 0 < shown.size < (1 - BACKGROUND_SHARE) * values.size:
+        bottom, top = float(lowest), float(np.percentile(shown, high))
+    else:
+        bottom, top = (float(v) for v in np.percentile(values, (low, high)))
     if top <= bottom:  # nearly all pixels are alike: fall back on the extremes
         bottom, top = float(values.min()), float(values.max())
     return _ordered(bottom, top, source)
