@@ -2,7 +2,7 @@
 
     python benchmarks/resolution.py --data DIR --split val
 
-Boxes as in benchmarks/boxes.py, without jitter. Each component is averaged to a quarter of the input size, as the
+One tight box per component. Each component is averaged to a quarter of the input size, as the
 decoder's logits are, cut at a half and pasted back on the image's grid.
 """
 
@@ -21,8 +21,10 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import functional as F
 
-from boxes import dice, limited, slices
+from samed2.cli.evaluate_run import limited
 from samed2.data import open_cases
+from samed2.evaluate.metrics import dice
+from samed2.evaluate.settings import middle_frames
 from samed2.predict.rows import snapped_view
 from samed2.predict.zoom import paste, sample
 from samed2.prompts.simulate import components, tight_box
@@ -34,14 +36,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split", default="val")
-    parser.add_argument("--limit", type=int, default=6, help="items per data set (0: all)")
+    parser.add_argument("--limit", type=int, default=6, help="cases per data set")
     parser.add_argument("--margin", type=float, default=1.3)
     options = parser.parse_args()
     scores: dict[str, list[list[float]]] = defaultdict(list)
-    for case in limited(open_cases(options.data, [options.split]), options.limit):
+    for case in limited(open_cases(options.data, [options.split]), options.limit, 0):
         loaded = case.load()
         for name, mask in loaded.masks.items():
-            truth = mask[slices(mask)[0]]
+            truth = mask[middle_frames(mask, 1)[0]]
             if components(truth):
                 found = [dice(through(truth, size, options.margin), truth) for size in SIZES]
                 scores[f"{case.dataset}/{name}"].append(found)

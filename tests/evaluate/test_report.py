@@ -16,7 +16,7 @@ from tests.evaluate.made_results import TASKS, make_rows, save_results
 from tests.generated import disc
 
 from samed2.errors import InputError
-from samed2.evaluate.keep import PENDING
+from samed2.evaluate.keep import ANSWERS
 from samed2.evaluate.report import words, write_comparison, write_report
 from samed2.evaluate.report.compare_page import as_dict, compare_runs, differing_settings, names_of, paired
 from samed2.evaluate.report.differing import differing_pictures
@@ -358,11 +358,11 @@ def test_kept_answers_and_data_give_more_pictures(tmp_path: Path) -> None:
         named = [{**row, "case": case.name, "dice": row["dice"] - 0.2 * number} for row in rows]
         folder = save_results(tmp_path / str(number), named)
         (folder / "masks" / "index.json").unlink()
-        (folder / "masks" / PENDING).mkdir()
+        (folder / "masks" / ANSWERS).mkdir()
         about = PngImagePlugin.PngInfo()
         about.add_text("about", json.dumps({"frame": 0, "boxes": [], "points": []}))
         answer = Image.fromarray(np.array(case.load().masks["disc"][0]))
-        answer.save(folder / "masks" / PENDING / f"{row_id(named[0])}.png", pnginfo=about)
+        answer.save(folder / "masks" / ANSWERS / f"{row_id(named[0])}.png", pnginfo=about)
         folders.append(folder)
     runs = Results.load(folders[0]), Results.load(folders[1])
     pairs = paired(*runs, "dice").to_dict("records")

@@ -254,7 +254,7 @@ def test_pictures_are_the_best_median_and_worst_of_each_task(whole, cases):
     assert ranks["spots/disc", "best"]["dice"] == dots[-1] and ranks["spots/disc", "worst"]["dice"] == dots[0]
     assert [r for t, r in ranks if t == "stack/ball"] == ["best"]  # one case is shown once
     assert {p.name for p in masks.iterdir()} == {
-        "index.json", *(entry[kind] for entry in index for kind in ("truth", "answer", "image"))
+        "index.json", "answers", *(entry[kind] for entry in index for kind in ("truth", "answer", "image"))
     }  # fmt: skip
     entry = ranks["spots/disc", "best"]
     case = next(c for c in cases if c.name == entry["case"])

@@ -21,6 +21,7 @@ from samed2.cli.medbank import app as medbank
 from samed2.cli.memory import app as memory
 from samed2.cli.segment import segment
 from samed2.cli.train import train
+from samed2.cli.train_unet import train_unet
 from samed2.errors import InputError
 
 OK, INTERNAL, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -62,6 +63,7 @@ app.add_typer(medbank, name="medbank")
 app.add_typer(evaluate, name="evaluate")
 app.command()(convert)
 app.command()(train)
+app.command()(train_unet)
 
 
 def _usage(error: Exception) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from samed2.evaluate.protocols.base import Hint, Subject, Trial
 from samed2.io import atomic_write, resolve_window
 
 SIDE = 512
-PENDING, INDEX = "answers", "index.json"
+ANSWERS, INDEX = "answers", "index.json"
 RANKS = ("best", "median", "worst")
 Mask = NDArray[np.bool_]
 
@@ -39,7 +38,7 @@ def keep_answer(folder: Path, name: str, subject: Subject, trial: Trial) -> None
 
 
 def keep_pictures(folder: Path, rows: Sequence[Mapping[str, Any]], cases: Iterable[Case], names: Sequence[str]) -> None:
-    """Write `index.json` and the files of the best, median and worst row of every task; drop the other answers.
+    """Write `index.json` and the files of the best, median and worst row of every task.
 
     Args:
         folder: the run's `masks` folder, with what `keep_answer` wrote in `answers`.
@@ -51,7 +50,7 @@ def keep_pictures(folder: Path, rows: Sequence[Mapping[str, Any]], cases: Iterab
     entries = []
     for rank, index in _chosen(rows):
         row, name = rows[index], names[index]
-        pending = folder / PENDING / f"{name}.png"
+        pending = folder / ANSWERS / f"{name}.png"
         if not pending.is_file():
             continue
         case = known[row["dataset"], row["case"]]
@@ -63,11 +62,6 @@ def keep_pictures(folder: Path, rows: Sequence[Mapping[str, Any]], cases: Iterab
     for path in folder.iterdir():
         if path.is_file() and path.name not in wanted:
             path.unlink()
-
-
-def drop_answers(folder: Path) -> None:
-    """Remove what `keep_answer` wrote, once no row can be added any more."""
-    shutil.rmtree(folder / PENDING, ignore_errors=True)
 
 
 def _chosen(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:

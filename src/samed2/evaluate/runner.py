@@ -15,7 +15,7 @@ from typing import Any, cast
 from samed2.data import open_cases
 from samed2.data.cases import Case
 from samed2.errors import InputError
-from samed2.evaluate.keep import PENDING, drop_answers, keep_pictures
+from samed2.evaluate.keep import ANSWERS, keep_pictures
 from samed2.evaluate.models.base import Segmenter
 from samed2.evaluate.protocols import PromptProtocol, parse_protocol
 from samed2.evaluate.provenance import cases_hash, config_hash, data_hash, versions
@@ -63,7 +63,7 @@ def evaluate(
     config = _config(instance, cases, rule, chosen, data)
     folder = _prepare(Path(out), config)
     done, jobs = _left(folder / ROWS, _checked(cases))
-    bench = Bench(instance, rule, chosen, answers=folder / MASKS / PENDING)
+    bench = Bench(instance, rule, chosen, answers=folder / MASKS / ANSWERS)
     if jobs:
         bench = _complete(bench, [case for case, _ in jobs])
     found = _run(bench, model, jobs, folder / ROWS, _Count(progress, len(cases), len(cases) - len(jobs)))
@@ -219,7 +219,7 @@ def _config(
 def _prepare(folder: Path, config: dict[str, Any]) -> Path:
     """The folder, made or found to hold the same run."""
     try:
-        (folder / MASKS / PENDING).mkdir(parents=True, exist_ok=True)
+        (folder / MASKS / ANSWERS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made: {error.strerror or error}") from error
     path = folder / CONFIG
@@ -282,10 +282,8 @@ def _finish(
     }
     scored = [row for row in rows if row["status"] == OK]
     masks = folder / MASKS
-    if any((masks / PENDING).glob("*.png")):
+    if any((masks / ANSWERS).glob("*.png")):
         keep_pictures(masks, scored, cases, [row_id(row) for row in scored])
-    if not any(row["status"] == FAILED for row in rows):
-        drop_answers(masks)
     results = Results(document, rows)
     results.save(folder)
     return results

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samed2.errors import InputError
-from samed2.evaluate.keep import PENDING
+from samed2.evaluate.keep import ANSWERS
 from samed2.evaluate.report import words
 from samed2.evaluate.report.gallery import MASKS, Entry, drawn, given_prompts, kept_entries, key_of, read_entry
 from samed2.evaluate.report.pictures import Mask
@@ -72,7 +72,7 @@ class _Side:
         entry = self.entries.get(key_of(row))
         if entry is not None:
             return int(entry["frame"]), read_entry(self.folder, entry)[2]
-        path = self.folder / MASKS / PENDING / f"{row_id(row)}.png"
+        path = self.folder / MASKS / ANSWERS / f"{row_id(row)}.png"
         if not path.is_file():
             return None
         try:
