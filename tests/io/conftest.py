@@ -95,6 +95,75 @@ def _nifti(suffix: str, shape: tuple[int, ...] = (9, 7, 5)) -> Maker:
     return make
 
 
+def _itk(suffix: str, packed: bool) -> Maker:
+    def make() -> bytes:
+        import tempfile
+
+        import SimpleITK as sitk
+
+        values = np.random.default_rng(7).integers(-900, 900, (5, 7, 9)).astype(np.int16)
+        image = sitk.GetImageFromArray(values)
+        image.SetSpacing((0.5, 0.6, 2.0))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"a{suffix}"
+            sitk.WriteImage(image, str(path), useCompression=packed)
+            return path.read_bytes()
+
+    return make
+
+
+def _made(kind: str) -> Maker:
+    def make() -> bytes:
+        import tempfile
+
+        from tests.io import dicom_made
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "a.dcm"
+            if kind == "cine":
+                dicom_made.cine(path, 4, (dicom_made.region(0.02, 0.03),))
+            else:
+                dicom_made.enhanced(path, [2, 0, 1])
+            return path.read_bytes()
+
+    return make
+
+
+def _series_zip() -> bytes:
+    import tempfile
+    import zipfile
+
+    from tests.io import dicom_made
+
+    out = io.BytesIO()
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in dicom_made.write_series(Path(folder), 4):
+            archive.write(path, path.name)
+    return out.getvalue()
+
+
+def video_bytes(suffix: str, codec: str, pixels: str = "yuv420p") -> Maker:
+    """A video of 12 frames (32, 48); the pixels of frame i are about 20 i, with a bright patch up left."""
+
+    def make() -> bytes:
+        import tempfile
+
+        av = pytest.importorskip("av")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"a{suffix}"
+            with av.open(str(path), "w") as container:
+                stream = container.add_stream(codec, rate=10)
+                stream.width, stream.height, stream.pix_fmt, stream.codec_context.gop_size = 48, 32, pixels, 5
+                for index in range(12):
+                    picture = np.full((32, 48, 3), index * 20, np.uint8)
+                    picture[:8, :16] = 255
+                    container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+                container.mux(stream.encode())
+            return path.read_bytes()
+
+    return make
+
+
 # one good file per kind that readers treat differently: name -> how to make it
 GOOD_FILES: dict[str, Maker] = {
     "rgb.png": pillow_bytes("PNG"),
@@ -113,6 +182,26 @@ GOOD_FILES: dict[str, Maker] = {
     "colour.dcm": _dicom("SC_rgb_small_odd_jpeg.dcm"),
     "volume.nii": _nifti(".nii"),
     "volume.nii.gz": _nifti(".nii.gz"),
+    "plain.nrrd": _itk(".nrrd", False),
+    "packed.nrrd": _itk(".nrrd", True),
+    "plain.mha": _itk(".mha", False),
+    "packed.mha": _itk(".mha", True),
+    "cine.dcm": _made("cine"),
+    "enhanced.dcm": _made("enhanced"),
+    "frames.dcm": _dicom("SC_rgb_rle_2frame.dcm"),
+    "series.zip": _series_zip,
+}
+
+
+# files that need an option or a library more; the fuzzer reads them too
+MORE_FILES: dict[str, Maker] = {
+    "times.nii": _nifti(".nii", (9, 7, 3, 2)),
+    "h264.mp4": video_bytes(".mp4", "libx264"),
+    "mpeg4.mov": video_bytes(".mov", "mpeg4"),
+    "mjpeg.avi": video_bytes(".avi", "mjpeg", "yuvj420p"),
+    "h264.avi": video_bytes(".avi", "libx264"),
+    "grey16.mkv": video_bytes(".mkv", "ffv1", "gray16le"),
+    "vp9.webm": video_bytes(".webm", "libvpx-vp9"),
 }
 
 

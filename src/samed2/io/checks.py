@@ -28,11 +28,15 @@ def check_claim(path: Path, height: int, width: int, claimed_bytes: int, *, comp
     Raises:
         InputError: see above.
     """
+    check_size(path, path.stat().st_size, height, width, claimed_bytes, compressed=compressed)
+
+
+def check_size(path: object, size: int, height: int, width: int, claimed_bytes: int, *, compressed: bool) -> None:
+    """As `check_claim`, for something that has `size` bytes and is called `path`."""
     if height < 1 or width < 1:
         raise InputError(f"{path}: has no pixels, its header says {width} x {height}")
     if height * width > MAX_PIXELS:
         raise InputError(f"{path}: claims {width} x {height} pixels, wanted at most {MAX_PIXELS} a frame; shrink it")
-    size = path.stat().st_size
     if claimed_bytes > (size * MAX_RATIO + 2**16 if compressed else size):
         raise InputError(
             f"{path}: is cut off or forged, its header claims {claimed_bytes} bytes of pixels "

@@ -35,6 +35,8 @@ class Geometry:
         if not np.allclose(affine[3], (0, 0, 0, 1)):
             raise InputError(f"affine: last row is {affine[3].tolist()}, wanted 0 0 0 1")
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        if not np.isfinite(lengths).all() or (lengths > 1e9).any() or np.abs(affine[:3, 3]).max() > 1e9:
+            raise InputError("affine: has a step or a place of more than a billion millimetres")
         if (lengths < 1e-9).any() or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:
             raise InputError("affine: two axes coincide or one has no length, wanted an invertible matrix")
         affine.flags.writeable = False
@@ -80,6 +82,13 @@ class Geometry:
     def voxel_volume(self) -> float:
         """Volume of one voxel in cubic millimetres."""
         return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    @property
+    def skew(self) -> float:
+        """Degrees by which the two axes furthest from a right angle miss it; 0 for an orthogonal grid."""
+        axes = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        overlap = np.abs(axes.T @ axes)[np.triu_indices(3, 1)].max()
+        return float(np.degrees(np.arcsin(min(overlap, 1.0))))
 
     def to_mm(self, voxels: ArrayLike) -> NDArray[np.float64]:
         """RAS+ millimetres (..., 3) of voxels (..., 3) given as (frame, y, x)."""

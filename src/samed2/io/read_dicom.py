@@ -1,20 +1,21 @@
-"""Single-frame DICOM: modality values (CT: Hounsfield units), colour as RGB, window and geometry."""
+"""One DICOM file: modality values (CT: Hounsfield units), colour as RGB, window, geometry; cines and stacks too."""
 
 from __future__ import annotations
 
 import math
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from samed2.errors import InputError
-from samed2.io.checks import check_claim, eight_bit_colors, grey_if_grey, native_order, one_line, quiet
+from samed2.io.checks import quiet
 from samed2.io.geometry import Geometry
 from samed2.io.readers import register_reader, stem
 from samed2.io.scan import ArraySource, Scan
+from samed2.io.series_fields import item, number, numbers, short, whole, window_of
+from samed2.io.series_files import Entry, is_dicom
+from samed2.io.series_pixels import check_header, decode, load, modality_values
 
 MODALITIES = {
     "CT": "ct", "MR": "mr", "US": "ultrasound", "IVUS": "ultrasound",
@@ -23,40 +24,43 @@ MODALITIES = {
     "OP": "fundus", "OPT": "oct", "ES": "endoscopy", "SM": "histopathology", "GM": "microscopy",
     "PT": "pet", "NM": "nuclear", "XC": "rgb",
 }  # fmt: skip
-_KEPT = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
-         "Modality", "PhotometricInterpretation", "InstanceNumber", "SeriesNumber", "BitsStored")  # fmt: skip
-_NO_IMAGE = {
-    "1.2.840.10008.1.3.10": "a DICOMDIR, an index of other files; give one of the images it lists",
-    "1.2.840.10008.5.1.4.1.1.66.4": "a DICOM segmentation, not an image; give the image it was made on",
-}
-_DEFLATED = "1.2.840.10008.1.2.1.99"
-_MAX_INFLATED = 2**31
+KEPT = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
+        "Modality", "PhotometricInterpretation", "InstanceNumber", "SeriesNumber", "BitsStored")  # fmt: skip
+_CM, _FLAT = 3, 1  # PhysicalUnitsXDirection, RegionSpatialFormat of PS3.3 C.8.5.5
 
 
-def _is_dicom(path: Path, head: bytes) -> bool:
-    if head[128:132] == b"DICM":
-        return True
-    # files without preamble begin with an element of group 0002 or 0008, little endian
-    named = path.suffix.lower() in (".dcm", ".dicom", ".ima")
-    return named and head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\0"
+@register_reader("DICOM", (".dcm", ".dicom", ".ima"), lambda path, head: is_dicom(path.name, head), ("time", "series"))
+def read_dicom(path: Path, time: int | None = None, series: str | int | None = None) -> Scan:
+    """One image, or the frames of a multi-frame file; MONOCHROME1 is inverted so that larger is brighter.
 
-
-@register_reader("DICOM", (".dcm", ".dicom", ".ima"), _is_dicom)
-def read_dicom(path: Path) -> Scan:
-    """One image; MONOCHROME1 is inverted so that larger is brighter, the file's window goes along."""
+    Args:
+        time: of a multi-frame file with several images at each place.
+        series: of a multi-frame file with several stacks.
+    """
+    entry = Entry(path)
     with quiet():
-        dataset = _dataset(path)
-        _check(path, dataset)
-        pixels = native_order(_decode(path, dataset))
-        palette = dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
-        grey = int(dataset.SamplesPerPixel) == 1 and not palette and pixels.ndim == 2
-        notes: list[str] = []
-        window = _file_window(dataset)
-        if grey:
-            pixels, window = _modality_values(dataset, pixels, window)
-        modality = MODALITIES.get(str(dataset.get("Modality", "")).upper(), "rgb" if pixels.ndim == 3 else "unknown")
-        geometry = _geometry(path, dataset, notes)
-        properties = {key: value for key in _KEPT if (value := _short(dataset.get(key)))}
+        dataset = load(entry)
+        check_header(entry, dataset)
+        if whole(dataset.get("NumberOfFrames"), 1) > 1:
+            from samed2.io.read_series import read_entries
+
+            return read_entries([entry], path, stem(path), time=time, series=series)
+        if time not in (None, 0):
+            raise InputError(f"{path}: has one image, got time {time}; leave time out")
+        return _single(entry, dataset)
+
+
+def _single(entry: Entry, dataset: Any) -> Scan:
+    path = entry.path
+    pixels, _ = decode(entry, None, dataset)
+    palette = dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
+    grey = int(dataset.SamplesPerPixel) == 1 and not palette and pixels.ndim == 2
+    notes: list[str] = []
+    window = window_of(dataset)
+    if grey:
+        pixels, window = modality_values(dataset, pixels, window)
+    modality = modality_of(dataset, pixels.ndim == 3)
+    geometry = single_geometry(path, dataset, notes)
     return Scan(
         ArraySource(pixels[None]),
         name=stem(path),
@@ -65,136 +69,70 @@ def read_dicom(path: Path) -> Scan:
         kind="image",
         geometry=geometry,
         file_window=window if grey else None,
-        properties={"reader": "DICOM", **properties},
+        properties={
+            "reader": "DICOM",
+            **kept(dataset),
+            "series_paths": [str(path)],
+            "sop_instance_uids": [short(dataset.get("SOPInstanceUID"))],
+        },
         warnings=notes,
     )
 
 
-def _dataset(path: Path) -> Any:
-    import pydicom
-    from pydicom.filereader import read_file_meta_info
-
-    try:
-        meta = read_file_meta_info(path)
-    except Exception:  # no preamble, or a damaged one: the full reader decides
-        meta = None
-    if meta is not None and str(meta.get("TransferSyntaxUID", "")) == _DEFLATED:
-        _check_deflated(path, meta)
-    return pydicom.dcmread(path, force=True)
+def modality_of(dataset: Any, colour: bool) -> str:
+    """What the image shows, by its Modality."""
+    return MODALITIES.get(str(dataset.get("Modality", "")).upper(), "rgb" if colour else "unknown")
 
 
-def _check_deflated(path: Path, meta: Any) -> None:
-    """pydicom inflates such a file whole; refuse one that would not fit."""
-    start = 128 + 4 + 12 + int(meta.get("FileMetaInformationGroupLength", 0))
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    total, pending = 0, path.read_bytes()[start:]
-    while pending:
-        block = inflater.decompress(pending, 2**20)
-        total += len(block)
-        pending = inflater.unconsumed_tail
-        if total > _MAX_INFLATED:
-            raise InputError(f"{path}: unpacks to more than {_MAX_INFLATED} bytes, which is not read")
-        if not block:
-            break
+def kept(dataset: Any) -> dict[str, Any]:
+    """The identifiers that writers need."""
+    return {key: value for key in KEPT if (value := short(dataset.get(key)))}
 
 
-def _check(path: Path, dataset: Any) -> None:
-    known = _NO_IMAGE.get(str(dataset.get("SOPClassUID", dataset.file_meta.get("MediaStorageSOPClassUID", ""))))
-    if known is not None:
-        raise InputError(f"{path}: is {known}")
-    if not any(key in dataset for key in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        kind = _short(dataset.get("Modality")) or "unknown modality"
-        raise InputError(f"{path}: is DICOM without an image ({kind}), or cut off before its pixels; give an image")
-    for key in ("Rows", "Columns", "BitsAllocated", "SamplesPerPixel"):
-        if dataset.get(key) is None:
-            raise InputError(f"{path}: DICOM field {key} is missing, the image cannot be decoded")
-    frames = int(dataset.get("NumberOfFrames", 1) or 1)
-    if frames > 1:
-        raise InputError(
-            f"{path}: has {frames} frames, only single-frame DICOM is read; split it into one file per frame"
-        )
-    rows, columns = int(dataset.Rows), int(dataset.Columns)
-    syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
-    packed = syntax is not None and (syntax.is_compressed or syntax == _DEFLATED)
-    claimed = rows * columns * int(dataset.SamplesPerPixel) * int(dataset.BitsAllocated) // 8
-    if "YBR_FULL_422" in str(dataset.get("PhotometricInterpretation", "")):
-        claimed = claimed * 2 // 3
-    # what a byte of a packed stream may stand for has no fixed limit; the number of pixels is bounded anyway
-    check_claim(path, rows, columns, 0 if packed else claimed, compressed=packed)
+def ultrasound_spacing(dataset: Any, notes: list[str], label: object) -> tuple[float, float] | None:
+    """Millimetres between rows and columns of the largest calibrated 2-D region, or nothing."""
+    regions = dataset.get("SequenceOfUltrasoundRegions")
+    if type(regions).__name__ != "Sequence":
+        return None
+    found = []
+    for region in regions:
+        units = [whole(region.get(f"PhysicalUnits{axis}Direction"), 0) for axis in "XY"]
+        steps = [abs(number(region.get(f"PhysicalDelta{axis}"), 0.0)) * 10 for axis in "YX"]
+        if units == [_CM, _CM] and whole(region.get("RegionSpatialFormat"), 0) == _FLAT and 0 < min(steps) < math.inf:
+            sides = [
+                whole(region.get(f"RegionLocationMax{axis}1"), 0) - whole(region.get(f"RegionLocationMin{axis}0"), 0)
+                for axis in "XY"
+            ]
+            found.append((sides[0] * sides[1], steps[0], steps[1]))
+    if not found:
+        return None
+    largest = max(found)[1:]
+    if any(not np.allclose(one[1:], largest, rtol=1e-3) for one in found):
+        notes.append(f"{label}: has ultrasound regions of different scale, that of the largest one is used")
+    return largest
 
 
-def _decode(path: Path, dataset: Any) -> NDArray[Any]:
-    """(H, W) or (H, W, 3) stored values; YBR and palette colour as RGB."""
-    from pydicom.pixels import apply_color_lut
-
-    try:
-        pixels = np.asarray(dataset.pixel_array)
-    except (NotImplementedError, RuntimeError) as error:
-        syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
-        name = getattr(syntax, "name", None) or "unknown"
-        raise InputError(
-            f"{path}: its pixels are packed as {name}, which cannot be decoded here "
-            f"({one_line(error, 120)}); pip install 'samed2[dicom-codecs]', or save it uncompressed"
-        ) from error
-    if pixels.ndim == 3 and pixels.shape[0] == 1:
-        pixels = pixels[0]
-    if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
-        pixels = grey_if_grey(eight_bit_colors(np.asarray(apply_color_lut(pixels, dataset))[..., :3]))
-    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[-1] != 3):
-        raise InputError(f"{path}: decodes to shape {pixels.shape}, wanted one grey or RGB frame")
-    return pixels
+def flat_spacing(dataset: Any, notes: list[str], label: object) -> tuple[float, float] | None:
+    """Millimetres between rows and columns, from wherever the file says it."""
+    measures = item(item(dataset, "SharedFunctionalGroupsSequence"), "PixelMeasuresSequence")
+    spacing = (
+        ultrasound_spacing(dataset, notes, label)
+        or numbers(dataset.get("PixelSpacing"), 2)
+        or numbers(measures.get("PixelSpacing"), 2)
+        or numbers(dataset.get("ImagerPixelSpacing"), 2)
+    )
+    return (spacing[0], spacing[1]) if spacing is not None and min(spacing) > 0 else None
 
 
-def _modality_values(
-    dataset: Any, stored: NDArray[Any], window: tuple[float, float] | None
-) -> tuple[NDArray[Any], tuple[float, float] | None]:
-    """Stored to modality values, float32 if that changes them; MONOCHROME1 turned round with its window."""
-    values, mirror = stored, float(sum(_stored_range(dataset)))
-    if dataset.get("ModalityLUTSequence"):
-        from pydicom.pixels import apply_modality_lut
-
-        values = np.asarray(apply_modality_lut(stored, dataset)).astype(np.float32)
-        mirror = float(values.min()) + float(values.max())
-    else:
-        slope, intercept = (
-            _number(dataset.get("RescaleSlope"), 1.0),
-            _number(dataset.get("RescaleIntercept"), 0.0),
-        )
-        slope = slope or 1.0  # a slope of 0 would erase the image
-        if (slope, intercept) != (1.0, 0.0):
-            values = (stored * np.float64(slope) + intercept).astype(np.float32)
-            mirror = mirror * slope + 2 * intercept
-    if dataset.get("PhotometricInterpretation") != "MONOCHROME1":
-        return values, window
-    if values.dtype.kind in "ui":
-        info = np.iinfo(values.dtype)
-        turned = np.clip(int(mirror) - values.astype(np.int64), info.min, info.max).astype(values.dtype)
-    else:
-        turned = (mirror - values).astype(values.dtype)
-    return turned, None if window is None else (mirror - window[0], window[1])
-
-
-def _stored_range(dataset: Any) -> tuple[int, int]:
-    bits = int(dataset.get("BitsStored") or dataset.BitsAllocated)
-    signed = int(dataset.get("PixelRepresentation", 0) or 0) == 1
-    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-
-
-def _file_window(dataset: Any) -> tuple[float, float] | None:
-    center = _number(_first(dataset.get("WindowCenter")), math.nan)
-    width = _number(_first(dataset.get("WindowWidth")), math.nan)
-    return (center, width) if math.isfinite(center) and math.isfinite(width) and width > 0 else None
-
-
-def _geometry(path: Path, dataset: Any, notes: list[str]) -> Geometry:
-    """DICOM's LPS+ directions and positions as an RAS+ affine."""
-    spacing = _numbers(dataset.get("PixelSpacing"), 2) or _numbers(dataset.get("ImagerPixelSpacing"), 2)
-    if spacing is None or min(spacing) <= 0:
+def single_geometry(path: object, dataset: Any, notes: list[str]) -> Geometry:
+    """DICOM's LPS+ directions and positions of one image as an RAS+ affine."""
+    spacing = flat_spacing(dataset, notes, path)
+    if spacing is None:
         return Geometry.unknown()
-    thickness = _number(dataset.get("SpacingBetweenSlices"), 0.0) or _number(dataset.get("SliceThickness"), 0.0)
+    thickness = number(dataset.get("SpacingBetweenSlices"), 0.0) or number(dataset.get("SliceThickness"), 0.0)
     step = abs(thickness) if math.isfinite(thickness) and thickness else 1.0
-    axes = _numbers(dataset.get("ImageOrientationPatient"), 6)
-    origin = _numbers(dataset.get("ImagePositionPatient"), 3)
+    axes = numbers(dataset.get("ImageOrientationPatient"), 6)
+    origin = numbers(dataset.get("ImagePositionPatient"), 3)
     try:
         if axes is None or origin is None:
             return Geometry.from_spacing((step, *spacing))
@@ -209,28 +147,3 @@ def _geometry(path: Path, dataset: Any, notes: list[str]) -> Geometry:
     except InputError as error:
         notes.append(f"{path}: its geometry is not usable and is left out ({error})")
         return Geometry.unknown()
-
-
-def _short(value: Any) -> str:
-    """A code or identifier as text; nothing for what cannot be one: damaged files mix fields up."""
-    text = str(value) if value is not None else ""
-    return text if text.isprintable() and len(text) <= 64 else ""
-
-
-def _first(value: Any) -> Any:
-    return value[0] if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue" else value
-
-
-def _number(value: Any, default: float) -> float:
-    try:
-        return float(_first(value))
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return default
-
-
-def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
-    try:
-        numbers = tuple(float(item) for item in value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
