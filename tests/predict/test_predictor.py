@@ -221,3 +221,14 @@ def test_clean_fills_small_holes_and_drops_small_parts():
     assert cleaned[9, 9] and not cleaned[15, 15]
     assert clean(mask, min_area=10_000).sum() == mask[2:12, 2:12].sum()  # the largest part stays
     np.testing.assert_array_equal(clean(mask), mask)
+
+
+def test_segment_can_propagate(predictor, volume):
+    asked = Prompts().add_box(1, 2, 10, 12, 40, 50)
+    done = []
+    whole = predictor.segment(volume, asked, propagate="both", progress=done.append)
+    assert sorted(done) == sorted(whole.objects[0].confidence) and 2 in done and len(done) > 1
+    np.testing.assert_array_equal(whole.labels[2], predictor.segment(volume, asked).labels[2])
+    assert whole.provenance["propagate"] == "both"
+    with pytest.raises(InputError, match="direction"):
+        predictor.segment(volume, asked, propagate="up")

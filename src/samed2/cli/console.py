@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -35,6 +36,20 @@ def track(items: Iterable[Item], total: int, doing: str, quiet: bool = False) ->
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         yield from bar.track(items, total=total, description=doing)
+
+
+@contextmanager
+def frame_progress(frames: int, quiet: bool) -> Iterator[Callable[[int], None] | None]:
+    """Give what to call after each frame: a bar on standard error; None without a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        line = bar.add_task("frames", total=frames)
+        yield lambda frame: bar.update(line, advance=1, description=f"frame {frame}")
 
 
 def table(rows: Iterable[tuple[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from samed2.cli import outputs
-from samed2.cli.console import complain, print_json, track, warn
+from samed2.cli.console import complain, frame_progress, print_json, track, warn
 from samed2.cli.prompt_options import ObjectOptions, build_prompts, parse_objects
 from samed2.errors import InputError
 
@@ -34,6 +34,7 @@ class Job:
     out: str | None
     frame: int | None
     modality: str | None
+    propagate: str | None
     settings: dict[str, Any]
 
 
@@ -52,6 +53,10 @@ def segment(
     ] = None,
     prompts: Annotated[Path | None, typer.Option(help="Prompts as a JSON file, for one image or many.")] = None,
     frame: Annotated[int | None, typer.Option(min=0, help="The frame or slice that is prompted, from 0.")] = None,
+    propagate: Annotated[
+        str | None,
+        typer.Option(help="Follow the objects through the volume or video: forward, backward or both."),
+    ] = None,
     model: Annotated[str, typer.Option(help=MODEL)] = "nano",
     memory: Annotated[Path | None, typer.Option(help="A memory file to read similar cases from.")] = None,
     window: Annotated[
@@ -83,7 +88,9 @@ def segment(
         "fill_holes": fill_holes,
         "min_area": min_area,
     }
-    job = Job(window, list(formats or []), overlay, out, frame, modality, settings)
+    if propagate not in (None, "forward", "backward", "both"):
+        raise InputError(f"--propagate: got {propagate!r}, wanted forward, backward or both")
+    job = Job(window, list(formats or []), overlay, out, frame, modality, propagate, settings)
     chosen = _prompts_of(images, objects, prompts, frame)
     plans = {image: _plan(image, job, len(images)) for image in images}
     outputs.check(plans)
@@ -94,7 +101,7 @@ def segment(
         try:
             scan, found = _ready(image, job, objects, chosen.get(image))
             predictor = predictor or load_predictor(model, device, memory)
-            results.append(_run(predictor, scan, found, job, plans[image], as_json))
+            results.append(_run(predictor, scan, found, job, plans[image], as_json, quiet))
         except InputError as error:
             if len(images) == 1:
                 raise
@@ -160,11 +167,19 @@ def _prompts_of(
 
 
 def _run(
-    predictor: Predictor, scan: Scan, prompts: Prompts, job: Job, files: list[tuple[str, Path]], as_json: bool
+    predictor: Predictor,
+    scan: Scan,
+    prompts: Prompts,
+    job: Job,
+    files: list[tuple[str, Path]],
+    as_json: bool,
+    quiet: bool,
 ) -> dict[str, Any]:
     """Segment one scan, write its files, and print one line per object unless JSON was asked for."""
     start = time.perf_counter()
-    result = predictor.segment(scan, prompts, window=job.window, **job.settings)
+    with frame_progress(scan.num_frames, quiet or job.propagate is None) as step:
+        direction: Any = job.propagate
+        result = predictor.segment(scan, prompts, window=job.window, propagate=direction, progress=step, **job.settings)
     seconds = time.perf_counter() - start
     for message in scan.warnings:
         warn(message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
@@ -78,9 +78,11 @@ class Predictor:
         prompts: Prompts,
         *,
         window: str | Window | None = None,
+        propagate: Direction | None = None,
+        progress: Callable[[int], None] | None = None,
         **settings: Any,
     ) -> Segmentation:
-        """Segment every prompted frame.
+        """Segment every prompted frame, or with `propagate` the whole volume or video from them.
 
         Where objects overlap, a pixel goes to the one with the larger logit (the earlier id when equal).
 
@@ -88,6 +90,8 @@ class Predictor:
             scan: or the file to read.
             prompts: what to segment, on which frames.
             window: see `samed2.io.resolve_window`.
+            propagate: "forward", "backward" or "both"; None segments only the prompted frames.
+            progress: called with the number of each finished frame.
             settings: fields of `Settings`.
 
         Raises:
@@ -100,12 +104,18 @@ class Predictor:
         resolved = resolve_window(scan, window)
         objects = {i: SegmentedObject(i, entry.name) for i, entry in prompts.objects.items()}
         labels = np.zeros((scan.num_frames, scan.height, scan.width), np.uint16 if max(objects) > 255 else np.uint8)
-        for frame in prompts.frames():
-            found = self._predict(scan, prompts, frame, resolved, chosen)
+        answers: Iterator[tuple[int, list[ObjectPrediction]]]
+        if propagate is None:
+            answers = ((f, self._predict(scan, prompts, f, resolved, chosen)) for f in prompts.frames())
+        else:
+            answers = self.propagate(scan, prompts, direction=propagate, window=resolved, **settings)
+        for frame, found in answers:
             labels[frame] = label_map(found, labels.dtype)
             for entry in found:
                 objects[entry.id].confidence[frame] = round(entry.confidence, 4)
-                objects[entry.id].present[frame] = entry.object_score > 0
+                objects[entry.id].present[frame] = bool(entry.mask.any()) and entry.object_score > 0
+            if progress is not None:
+                progress(frame)
         return Segmentation(
             labels,
             list(objects.values()),
@@ -113,6 +123,7 @@ class Predictor:
             {
                 **self.describe(resolved, chosen),
                 "prompts": prompts.to_json(),
+                "propagate": propagate,
                 "seconds": round(time.perf_counter() - start, 4),
             },
             scan.name,
