@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
+from tests.io import dicom_made
 
 from samed2.errors import InputError
 from samed2.io import (
@@ -24,9 +25,38 @@ from samed2.io import (
     palette_color,
     read,
     write,
+    write_dicom_seg,
+    write_geojson,
+    write_itk,
+    write_measures,
+    write_mesh,
+    write_rtstruct,
+    write_tiff,
+    write_video,
 )
 
-NAMES = {"label-png": "a.png", "overlay": "a_overlay.png", "nifti": "a.nii.gz", "json": "a.json"}
+# importing registers them
+assert all((write_dicom_seg, write_geojson, write_itk, write_measures, write_mesh))
+assert all((write_rtstruct, write_tiff, write_video))
+
+NAMES = {
+    "label-png": "a.png",
+    "label-tiff": "a.tif",
+    "overlay": "a_overlay.png",
+    "overlay-video": "a.mp4",
+    "nifti": "a.nii.gz",
+    "nrrd": "a.nrrd",
+    "mha": "a.mha",
+    "json": "a.json",
+    "measures": "a_measures.json",
+    "geojson": "a.geojson",
+    "stl": "a.stl",
+    "obj": "a.obj",
+    "dicom-seg": "a.dcm",
+    "rtstruct": "a_rtstruct.dcm",
+}
+SEVERAL = ("label-png", "stl")
+ODD = "Läsion {x} 'q' & #1 %20"  # a name that shells and encodings trip over
 
 
 def make(frames: int = 1, ids: tuple[int, ...] = (1, 2), geometry: Geometry | None = None) -> tuple[Segmentation, Scan]:
@@ -39,6 +69,17 @@ def make(frames: int = 1, ids: tuple[int, ...] = (1, 2), geometry: Geometry | No
     return Segmentation(labels, objects, geometry, {"model": "test"}, "scan"), scan
 
 
+def make_for(name: str, folder: Path, frames: int = 3) -> tuple[Segmentation, Scan]:
+    """As `make`, on a DICOM series for the formats that need one."""
+    if name not in ("dicom-seg", "rtstruct"):
+        return make(frames)
+    dicom_made.write_series(folder, frames)
+    scan = read(folder)
+    labels = np.zeros(scan.shape, np.uint8)
+    labels[:, 2:6, 3:7], labels[:, 6:9, 3:7] = 1, 2
+    return Segmentation(labels, [SegmentedObject(1), SegmentedObject(2)], scan.geometry), scan
+
+
 def test_every_writer_has_a_row() -> None:
     assert set(NAMES) == set(WRITERS)
 
@@ -47,10 +88,74 @@ def test_every_writer_has_a_row() -> None:
 @pytest.mark.parametrize("frames", [1, 3])
 @pytest.mark.parametrize("say", [True, False])
 def test_formats_by_name_and_by_suffix(tmp_path: Path, name: str, frames: int, say: bool) -> None:
-    result, scan = make(frames)
-    written = write(result, tmp_path / NAMES[name], name if say else None, scan=scan)
-    assert sorted(written) == sorted(tmp_path.iterdir())
-    assert len(written) == (frames if name == "label-png" else 1)
+    result, scan = make_for(name, tmp_path / "in", frames)
+    (tmp_path / "out").mkdir()
+    written = write(result, tmp_path / "out" / NAMES[name], name if say else None, scan=scan)
+    assert sorted(written) == sorted((tmp_path / "out").iterdir())
+    assert len(written) == {"label-png": frames, "stl": 2}.get(name, 1)
+
+
+@pytest.mark.parametrize("name", list(NAMES))
+def test_odd_names_of_files_and_objects(tmp_path: Path, name: str) -> None:
+    result, scan = make_for(name, tmp_path / "in")
+    for entry, text in zip(result.objects, (ODD + '\n,"', "../../etc/passwd"), strict=True):
+        entry.name = text
+    folder = tmp_path / ODD
+    folder.mkdir()
+    written = write(result, folder / f"{ODD}{NAMES[name]}", scan=scan)
+    assert sorted(written) == sorted(folder.iterdir())
+    assert all(path.stat().st_size for path in written)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({ODD, *(["in"] if "dcm" in NAMES[name] else [])})
+
+
+@pytest.mark.parametrize("name", list(NAMES))
+@pytest.mark.parametrize("how", ["missing", "folder", "file"])
+def test_places_that_cannot_be_written(tmp_path: Path, name: str, how: str) -> None:
+    result, scan = make_for(name, tmp_path / "in")
+    if name == "stl":  # one object: its file has the very name
+        result = Segmentation(result.labels // 2, [SegmentedObject(1)], result.geometry)
+    target = tmp_path / {"missing": "x", "folder": "", "file": "f"}[how] / NAMES[name]
+    if how == "file":
+        (tmp_path / "f").write_text("x")
+    if how == "folder":
+        for path in [target, *(tmp_path / f"a_{i:04d}.png" for i in range(1, 4))]:
+            path.mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=r"does not exist|is a folder|Not a directory|is not") as caught:
+        write(result, target, name, scan=scan)
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", list(NAMES))
+def test_an_interrupt_leaves_the_older_file(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    result, scan = make_for(name, tmp_path / "in")
+    (tmp_path / "out").mkdir()
+    old = {path: path.read_bytes() for path in write(result, tmp_path / "out" / NAMES[name], name, scan=scan)}
+
+    def stop(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write(result, tmp_path / "out" / NAMES[name], name, scan=scan)
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == old
+
+
+def test_several_files_come_together_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk fills up between the renaming of one file and the next."""
+    result, _ = make(4)
+    replace, calls = os.replace, iter(range(100))
+
+    def fail(source: Any, target: Any) -> None:
+        if next(calls) >= 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(InputError, match="no space left"):
+        write(result, tmp_path / "a.png")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("frames", [1, 3])
@@ -181,17 +286,18 @@ def test_overlay_shows_pixels_in_true_proportion(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", list(NAMES))
 def test_a_full_disk_leaves_nothing(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    result, scan = make(3)
+    result, scan = make_for(name, tmp_path / "in")
+    before = sorted(tmp_path.iterdir())
     calls = iter(range(100))
 
     def fail(source: Any, target: Any) -> None:
-        if next(calls) >= (1 if name == "label-png" else 0):
+        if next(calls) >= (1 if name in SEVERAL else 0):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(InputError, match="no space left"):
         write(result, tmp_path / NAMES[name], name, scan=scan)
-    assert list(tmp_path.iterdir()) == []
+    assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,20 @@ SUFFIXES = {
     "nifti": "_mask.nii.gz",
     "json": ".json",
     "overlay": "_overlay.png",
-}
+}  # what any image can have
+FORMATS = {
+    **SUFFIXES,
+    "nrrd": "_mask.seg.nrrd",
+    "mha": "_mask.mha",
+    "label-tiff": "_mask.tif",
+    "dicom-seg": "_seg.dcm",
+    "rtstruct": "_rtstruct.dcm",
+    "geojson": ".geojson",
+    "stl": ".stl",
+    "obj": ".obj",
+    "measures": "_measures.csv",
+    "overlay-video": "_overlay.mp4",
+}  # all, some of which need a DICOM source or an object that was found
 
 
 def stem(path: Path) -> str:
@@ -35,12 +48,12 @@ def plan(image: Path, out: str | None, images: int, formats: Sequence[str], over
         InputError: a format that is not known, several formats for one file, or a result over its own image.
     """
     for name in formats:
-        if name not in SUFFIXES:
-            raise InputError(f"--format {name}: unknown, wanted one of {', '.join(SUFFIXES)}")
+        if name not in FORMATS:
+            raise InputError(f"--format {name}: unknown, wanted one of {', '.join(FORMATS)}")
     wanted = list(dict.fromkeys(formats))
     if out is None or is_folder(out, images):
         folder = Path(out) if out is not None else Path()
-        files = [(name, folder / (stem(image) + SUFFIXES[name])) for name in wanted]
+        files = [(name, folder / (stem(image) + FORMATS[name])) for name in wanted]
     else:
         if len(wanted) > 1:
             raise InputError(f"--out {out}: is one file for {len(wanted)} formats; give a folder")
@@ -48,7 +61,7 @@ def plan(image: Path, out: str | None, images: int, formats: Sequence[str], over
         files = [(wanted[0] if wanted else "", Path(out))]
     if overlay and "overlay" not in wanted:
         base = stem(image) if out is None or is_folder(out, images) else stem(Path(out))
-        files.append(("overlay", folder / (base + SUFFIXES["overlay"])))
+        files.append(("overlay", folder / (base + FORMATS["overlay"])))
     for _, file in files:
         if file.resolve() == image.resolve():
             raise InputError(f"--out {file}: is the image itself; give another name")

@@ -77,8 +77,9 @@ class SegmentedObject:
 class Segmentation:
     """Label map (T, H, W), uint8 or uint16, 0 = background, on the scan's grid (frame, y, x).
 
-    A (H, W) map becomes one frame. `provenance` (JSON-able) says how it was made: model, version, prompts,
-    window, seconds. `properties` are the scan's, for writers that keep something of the source file.
+    A (H, W) map becomes one frame; the map may be a `numpy.memmap`, it is only walked frame by frame. `provenance`
+    (JSON-able) says how it was made: model, version, prompts, window, seconds. `properties` are the scan's, for
+    writers that keep something of the source file.
 
     Raises:
         InputError: labels of another shape or type, an id used twice, or labels that belong to no object.
@@ -96,10 +97,12 @@ class Segmentation:
         ids = [entry.id for entry in self.objects]
         if len(set(ids)) != len(ids):
             raise InputError(f"objects: an id is used twice among {ids}, wanted each once")
-        counts = np.bincount(self.labels.ravel())
-        strangers = [int(value) for value in np.flatnonzero(counts) if value and value not in set(ids)]
-        if strangers:
-            raise InputError(f"labels: value {strangers[0]} belongs to no object, the ids are {ids}")
+        known = np.zeros(65536, dtype=bool)
+        known[[0, *ids]] = True
+        for frame in self.labels:  # frame by frame: the map may be larger than memory
+            if not known[frame].all():
+                stranger = int(frame[~known[frame]].min())
+                raise InputError(f"labels: value {stranger} belongs to no object, the ids are {ids}")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -126,7 +129,48 @@ class Segmentation:
 
     def frames_with_labels(self) -> list[int]:
         """The frames that hold anything but background, in order."""
-        return [int(index) for index in np.flatnonzero(self.labels.any(axis=(1, 2)))]
+        return [index for index, frame in enumerate(self.labels) if frame.any()]
+
+    def pixel_counts(self) -> NDArray[np.int64]:
+        """How many pixels each object has on each frame, (T, objects) in the order of `objects`."""
+        ids = [entry.id for entry in self.objects]
+        counts = np.zeros((len(self.labels), len(ids)), dtype=np.int64)
+        for index, frame in enumerate(self.labels):
+            counts[index] = np.bincount(frame.ravel(), minlength=65536)[ids] if frame.any() else 0
+        return counts
+
+    def voxel_volumes(self) -> NDArray[np.float64]:
+        """Cubic millimetres of a voxel of each frame, (T,).
+
+        They differ where the slices of a DICOM series are not evenly spaced: a slice then reaches half-way to its
+        neighbours, whatever the affine says.
+        """
+        even = np.full(len(self.labels), self.geometry.voxel_volume)
+        places = self.frame_places()
+        if places is None or len(places) < 2:
+            return even
+        across = np.cross(self.geometry.affine[:3, 1], self.geometry.affine[:3, 2])  # its length: a pixel's area
+        gaps = np.abs(np.diff(places, axis=0) @ across)
+        return np.asarray((np.concatenate([gaps[:1], gaps]) + np.concatenate([gaps, gaps[-1:]])) / 2)
+
+    def frame_places(self) -> NDArray[np.float64] | None:
+        """RAS+ mm of the first pixel of each frame, (T, 3), where the slices are not evenly spaced, else None."""
+        places = self.properties.get("frame_positions_lps")
+        uneven = self.geometry.known and self.properties.get("evenly_spaced") is False
+        if not uneven or self.properties.get("axis") or places is None or len(places) != len(self.labels):
+            return None
+        return np.asarray(places, dtype=np.float64) * (-1.0, -1.0, 1.0)
+
+    def to_mm(self, points: NDArray[Any]) -> NDArray[np.float64]:
+        """RAS+ mm (n, 3) of points (n, 3) given as (frame, y, x), between and beyond frames too."""
+        places = self.frame_places()
+        if places is None or len(places) < 2:
+            return self.geometry.to_mm(points)
+        values = np.asarray(points, dtype=np.float64)
+        below = np.clip(np.floor(values[:, 0]).astype(int), 0, len(places) - 2)
+        rest = (values[:, 0] - below)[:, None]
+        origins = places[below] * (1 - rest) + places[below + 1] * rest
+        return origins + values[:, 1:] @ self.geometry.affine[:3, 1:3].T
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able description without pixels.
@@ -134,7 +178,8 @@ class Segmentation:
         Areas are in pixels, and where the geometry is known (else None) in square millimetres for one frame,
         in millilitres for several.
         """
-        counts = np.bincount(self.labels.ravel(), minlength=65536)
+        counts = self.pixel_counts()
+        pixels, volumes = counts.sum(axis=0), self.voxel_volumes() @ counts
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -142,11 +187,14 @@ class Segmentation:
             "shape": list(self.shape),
             "index_order": "frame,y,x",
             "geometry": self.geometry.to_dict(),
-            "objects": [self._describe(entry, int(counts[entry.id])) for entry in self.objects],
+            "objects": [
+                self._describe(entry, int(number), float(volume))
+                for entry, number, volume in zip(self.objects, pixels, volumes, strict=True)
+            ],
             "provenance": plain(self.provenance),
         }
 
-    def _describe(self, entry: SegmentedObject, pixels: int) -> dict[str, Any]:
+    def _describe(self, entry: SegmentedObject, pixels: int, volume: float) -> dict[str, Any]:
         single = self.labels.shape[0] == 1
         pixel_area = self.geometry.spacing[1] * self.geometry.spacing[2]
         known = self.geometry.known
@@ -156,7 +204,7 @@ class Segmentation:
             "color": [int(value) for value in entry.color or ()],
             "area_px": pixels,
             "area_mm2": pixels * pixel_area if known and single else None,
-            "volume_ml": pixels * self.geometry.voxel_volume / 1000 if known and not single else None,
+            "volume_ml": volume / 1000 if known and not single else None,
             "confidence": {str(int(k)): plain(v) for k, v in sorted(entry.confidence.items())},
             "present": {str(int(k)): bool(v) for k, v in sorted(entry.present.items())},
         }

@@ -23,7 +23,7 @@ _FILL = 70  # opacity of the fill, of 255
 _BACK, _TEXT, _FAINT = (22, 24, 28), (235, 237, 240), (150, 156, 164)
 
 
-@register_writer("overlay", (".png",))
+@register_writer("overlay", (".png",), endings=("overlay.png",))
 def write_overlay(job: Job) -> list[Path]:
     """One PNG: the frame that holds objects, or up to six of them spread over the scan.
 
@@ -66,9 +66,8 @@ def _choose_frames(segmentation: Segmentation) -> list[int]:
     found = segmentation.frames_with_labels()
     if len(found) <= _MOST_TILES:
         return found or [len(labels) // 2]
-    areas = {entry.id: np.count_nonzero(labels == entry.id, axis=(1, 2)) for entry in segmentation.objects}
     chosen: list[int] = []
-    for area in sorted(areas.values(), key=lambda area: int(area.sum()), reverse=True):
+    for area in sorted(segmentation.pixel_counts().T, key=lambda area: int(area.sum()), reverse=True):
         if area.any() and not area[chosen].any() and len(chosen) < _MOST_TILES:
             chosen.append(int(area.argmax()))
     while len(chosen) < _MOST_TILES:  # the frame that is farthest from those chosen and from the ends
@@ -79,13 +78,22 @@ def _choose_frames(segmentation: Segmentation) -> list[int]:
 
 def _tile(segmentation: Segmentation, scan: Scan, window: Window, frame: int, side: int | None) -> Any:
     """One frame with its objects, longer side `side` pixels (None: chosen by the frame's own size)."""
+    picture = draw_frame(segmentation, scan, window, frame, _size_on_screen(scan, side))
+    if side is not None:
+        _mark(picture, f"frame {frame}")
+    return picture
+
+
+def draw_frame(segmentation: Segmentation, scan: Scan, window: Window, frame: int, size: tuple[int, int]) -> Any:
+    """One frame with its objects as a Pillow RGB image of `size` (width, height)."""
     from PIL import Image
 
     grey = np.rint(window.apply(scan.frame(frame)) * 255).astype(np.uint8)
-    size = _size_on_screen(scan, side)
     shrinking = size[0] < scan.width
     picture = Image.fromarray(grey).convert("RGB")
     picture = picture.resize(size, Image.Resampling.LANCZOS if shrinking else Image.Resampling.BICUBIC)
+    if not segmentation.labels[frame].any():
+        return picture
     large = (size[0] * _SMOOTH, size[1] * _SMOOTH)
     colors = Image.new("RGB", large)
     opacity = Image.new("L", large)
@@ -101,12 +109,9 @@ def _tile(segmentation: Segmentation, scan: Scan, window: Window, frame: int, si
     width = max(2.0, max(size) / 330) * _SMOOTH
     _stroke(colors, opacity, [((0, 0, 0), lines) for _, lines in outlines], width + 1.5 * _SMOOTH, 150)
     _stroke(colors, opacity, [(entry.color, lines) for entry, lines in outlines], width, 255)
-    picture = Image.composite(
+    return Image.composite(
         colors.resize(size, Image.Resampling.BOX), picture, opacity.resize(size, Image.Resampling.BOX)
     )
-    if side is not None:
-        _mark(picture, f"frame {frame}")
-    return picture
 
 
 def _stroke(colors: Any, opacity: Any, outlines: list[Any], width: float, alpha: int) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from samed2.errors import InputError
 from samed2.io.atomic import atomic_path, atomic_write
 from samed2.io.scan import Scan
 from samed2.io.segmentation import Segmentation, palette_color
+from samed2.io.slicing import stored_geometry, to_stored
 from samed2.io.window import Window
 
 
@@ -29,27 +30,55 @@ class Job:
     scan: Scan | None = None
     window: Window | str | None = None
 
+    @property
+    def properties(self) -> dict[str, Any]:
+        """What the reader kept of the source file."""
+        return self.scan.properties if self.scan is not None else self.segmentation.properties
+
+    @property
+    def stored(self) -> Segmentation:
+        """The segmentation on the grid of the source file: brought back when the scan was cut along another axis.
+
+        What is known per frame (confidence, presence) belongs to the frames as cut and stays behind then.
+        """
+        if not self.properties.get("axis"):
+            return self.segmentation
+        properties = {key: value for key, value in self.properties.items() if key != "axis"}
+        return replace(
+            self.segmentation,
+            labels=to_stored(self.segmentation.labels, self.properties),
+            objects=[replace(entry, confidence={}, present={}) for entry in self.segmentation.objects],
+            geometry=stored_geometry(self.segmentation.geometry, self.properties),
+            properties=properties,
+        )
+
 
 WriteFunction = Callable[[Job], list[Path]]
 
 
 @dataclass(frozen=True)
 class Writer:
-    """One format: its name, the suffixes its files must have, how it is written."""
+    """One format: its name, the suffixes its files must have, how it is written.
+
+    `endings` are ends of names that choose it where another format has the same suffix ("overlay.png").
+    """
 
     name: str
     suffixes: tuple[str, ...]
     write: WriteFunction
+    endings: tuple[str, ...] = ()
 
 
 WRITERS: dict[str, Writer] = {}
 
 
-def register_writer(name: str, suffixes: tuple[str, ...]) -> Callable[[WriteFunction], WriteFunction]:
-    """Register the decorated `function(job) -> files written` as the writer of a format."""
+def register_writer(
+    name: str, suffixes: tuple[str, ...], endings: tuple[str, ...] = ()
+) -> Callable[[WriteFunction], WriteFunction]:
+    """Register the decorated `function(job) -> files written` as the writer of a format; arguments as of `Writer`."""
 
     def add(function: WriteFunction) -> WriteFunction:
-        WRITERS[name] = Writer(name, suffixes, function)
+        WRITERS[name] = Writer(name, suffixes, function, endings)
         return function
 
     return add
@@ -65,10 +94,12 @@ def write(
     """Write a segmentation and return the files written.
 
     Args:
-        format: "label-png", "overlay", "nifti" or "json"; by the suffix when None (a PNG whose name ends with
-            "overlay.png" is an overlay, any other a label PNG).
-        scan: the scan it belongs to; needed for "overlay", and lets "nifti" keep the source's header codes.
-        window: of the overlay; the scan's automatic one when None.
+        format: a name in `WRITERS` (docs/formats.md); by the end of the file's name when None: a PNG whose name
+            ends with "overlay.png" is an overlay, any other a label PNG; "rtstruct.dcm" is an RTSTRUCT, any
+            other ".dcm" a DICOM SEG; "measures.json" holds measurements, any other ".json" the description.
+        scan: the scan it belongs to; needed for pictures, and for DICOM when the segmentation does not carry the
+            properties of its source.
+        window: of pictures; the scan's automatic one when None.
 
     Raises:
         InputError: unknown format or suffix, a scan of another size, or a place that cannot be written.
@@ -91,13 +122,34 @@ def _pick(path: Path, name: str | None) -> Writer:
             raise InputError(f"format: unknown {name!r}, wanted one of {', '.join(WRITERS)}")
         return WRITERS[name]
     lower = path.name.lower()
-    if lower.endswith("overlay.png"):
-        return WRITERS["overlay"]
     for writer in WRITERS.values():
-        if lower.endswith(writer.suffixes):
+        if writer.endings and lower.endswith(writer.endings):
             return writer
+    fitting = [writer for writer in WRITERS.values() if lower.endswith(writer.suffixes)]
+    if fitting:
+        return min(fitting, key=lambda writer: bool(writer.endings))  # the one that needs no special name
     known = ", ".join(dict.fromkeys(ending for writer in WRITERS.values() for ending in writer.suffixes))
     raise InputError(f"{path}: unknown ending, wanted one of {known}; or say the format")
+
+
+@contextlib.contextmanager
+def together(targets: Sequence[Path]) -> Iterator[list[Path]]:
+    """Give a temporary path for each target; all appear when the block ends well, else none.
+
+    Should the system refuse half-way through the renaming, targets that are new are taken away again.
+
+    Raises:
+        InputError: as `atomic_path`.
+    """
+    new = [target for target in targets if not os.path.lexists(target)]
+    try:
+        with contextlib.ExitStack() as stack:
+            yield [stack.enter_context(atomic_path(target)) for target in targets]
+    except BaseException:
+        for target in new:
+            with contextlib.suppress(OSError):
+                target.unlink(missing_ok=True)
+        raise
 
 
 @register_writer("label-png", (".png",))
@@ -106,8 +158,8 @@ def write_label_png(job: Job) -> list[Path]:
 
     Several frames become NAME_0001.png (frame 0), NAME_0002.png and so on, all of them or none.
     """
-    labels = job.segmentation.labels
-    top = max([int(labels.max()), *(entry.id for entry in job.segmentation.objects)])
+    labels = job.stored.labels
+    top = max([1, *(entry.id for entry in job.segmentation.objects)])
     colors = _palette(job.segmentation)
     if len(labels) == 1:
         targets = [job.path]
@@ -116,9 +168,8 @@ def write_label_png(job: Job) -> list[Path]:
         ending = job.path.suffix
         base = job.path.name[: -len(ending)]
         targets = [job.path.with_name(f"{base}_{i:0{digits}d}{ending}") for i in range(1, len(labels) + 1)]
-    with contextlib.ExitStack() as stack:
-        for target, frame in zip(targets, labels, strict=True):
-            temporary = stack.enter_context(atomic_path(target))
+    with together(targets) as temporaries:
+        for temporary, frame in zip(temporaries, labels, strict=True):
             _save_label_png(temporary, frame, colors if top <= 255 else None)
     return targets
 
@@ -149,9 +200,9 @@ def write_nifti(job: Job) -> list[Path]:
     """
     import nibabel as nib
 
-    segmentation = job.segmentation
-    data = np.ascontiguousarray(segmentation.labels.transpose(2, 1, 0))
-    source = job.scan.properties if job.scan is not None else segmentation.properties
+    segmentation = job.stored
+    data = segmentation.labels.transpose(2, 1, 0)  # no copy: (T, H, W) in C order is (W, H, T) in Fortran order
+    source = job.properties
     known, from_nifti = segmentation.geometry.known, source.get("reader") == "NIfTI"
     kind = nib.Nifti1Image if max(data.shape) <= 32767 else nib.Nifti2Image
     affine = segmentation.geometry.to_xyz() if known else np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -160,7 +211,9 @@ def write_nifti(job: Job) -> list[Path]:
         qform, sform = int(source.get("qform_code", 1)), int(source.get("sform_code", 1))
         if not (known and from_nifti) or not (qform or sform):
             qform = sform = 1 if known else 2
-        image.set_qform(affine, code=qform or sform)
+        turned = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+        sheared = not np.allclose(turned.T @ turned, np.eye(3), atol=1e-4)
+        image.set_qform(affine, code=0 if sheared else qform or sform)  # a quaternion cannot hold a shear
         image.set_sform(affine, code=sform or qform)
     image.header.set_xyzt_units("mm" if known else 0)
     image.header["descrip"] = b"SAMed-2 label map"
