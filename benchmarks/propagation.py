@@ -1,0 +1,182 @@
+"""Propagation against transformers' own SAM-2 video session: same weights, prompts and precision, in one run.
+
+    python benchmarks/propagation.py [--size nano|tiny] [--frames 24] [--objects 1 5] [--seed 0]
+
+`nano` has the shape of the built-in model, `tiny` is Hiera-T at 512 px; weights are random (seeded), with the object
+score raised so that no mask is hidden: speed and agreement do not depend on what was learned. Both sides see the same
+moving discs on noise. The compatible setting is the whole frame, T = 1, SAM-2's streaming memory. The fast setting
+is bf16. Peak memory is that of a process of its own for each side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+SIDES = ("ours", "theirs", "fast")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", nargs="+", choices=("nano", "tiny"), default=["nano", "tiny"])
+    parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--objects", type=int, default=5, help=argparse.SUPPRESS)
+    parser.add_argument("--masks", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        measure(options)
+        return
+    summary = {}
+    for size in options.size:
+        summary[size] = compare(size, options.frames, options.seed)
+    print(json.dumps(summary if len(summary) > 1 else next(iter(summary.values()))))
+
+
+def compare(size: str, frames: int, seed: int) -> dict[str, float]:
+    """Run both sides with one and five objects and print a table."""
+    import tempfile
+
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    table = Table(title=f"{size}, {frames} frames")
+    for heading in ("side", "objects", "frames/s", "peak MB", "Dice to transformers"):
+        table.add_column(heading)
+    with tempfile.TemporaryDirectory() as folder:
+        for count in (1, 5):
+            for side in ("theirs", "ours", "fast"):
+                masks = f"{folder}/{side}{count}.npy"
+                command = [sys.executable, __file__, "--side", side, "--size", size, "--frames", str(frames)]
+                command += ["--objects", str(count), "--seed", str(seed), "--masks", masks]
+                line = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+                found[side, count] = {**json.loads(line), "masks": np.load(masks)}
+                reference = found["theirs", count]["masks"]
+                found[side, count]["dice"] = agreement(found[side, count]["masks"], reference)
+                one = found[side, count]
+                table.add_row(side, str(count), f"{one['fps']:.2f}", f"{one['peak_mb']:.0f}", f"{one['dice']:.4f}")
+    Console(file=sys.stdout, width=100).print(table)
+    ours, theirs, fast = (found[side, 5] for side in ("ours", "theirs", "fast"))
+    return {
+        "dice": round(min(found["ours", n]["dice"] for n in (1, 5)), 4),
+        "fps_ratio_1": round(found["ours", 1]["fps"] / found["theirs", 1]["fps"], 2),
+        "fps_ratio_5": round(ours["fps"] / theirs["fps"], 2),
+        "memory_ratio": round(ours["peak_mb"] / theirs["peak_mb"], 3),
+        "fast_ratio_5": round(fast["fps"] / ours["fps"], 2),
+        "fast_dice": round(agreement(fast["masks"], ours["masks"]), 4),
+    }
+
+
+def agreement(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean Dice over frames and objects of (T, N, H, W) masks; 1 where both are empty."""
+    total = a.sum(axis=(2, 3)) + b.sum(axis=(2, 3))
+    both = (a & b).sum(axis=(2, 3))
+    return float(np.where(total > 0, 2 * both / np.maximum(total, 1), 1.0).mean())
+
+
+def measure(options: argparse.Namespace) -> None:
+    """One side, in this process: write its masks and print frames per second and peak memory."""
+    from samed2.nn import SAMed2Model
+    from samed2.nn.builders import nano_config, sam2_config
+    from samed2.nn.init import init_from_scratch
+
+    torch.set_num_threads(2)
+    settings: dict[str, Any] = {"adapter_dim": 0, "box_tokens": "points", "box_prior": "none"}
+    small = options.size == ["nano"]
+    config = nano_config(**settings) if small else sam2_config("tiny", image_size=512, **settings)
+    torch.manual_seed(options.seed)
+    model = SAMed2Model(config)
+    init_from_scratch(model, options.seed)
+    with torch.no_grad():
+        model.mask_decoder.pred_obj_score_head.proj_out.bias += 20
+    side = config.image_size
+    frames = film(options.frames, side, options.seed)
+    boxes = [(10 + 12 * i, 8 + 15 * i, 50 + 13 * i, 60 + 10 * i) for i in range(options.objects)]
+    scale = side / 128
+    boxes = [tuple(round(v * scale) for v in box) for box in boxes]
+    runner = run_theirs if options.side == "theirs" else run_ours
+    masks, seconds = runner(model.eval(), frames, boxes, options.side == "fast")
+    np.save(options.masks, masks)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    print(json.dumps({"fps": len(frames) / seconds, "peak_mb": peak}))
+
+
+def film(count: int, side: int, seed: int) -> np.ndarray:
+    """(T, side, side) uint8: discs that move over noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side] * (128 / side)
+    frames = []
+    for t in range(count):
+        frame = rng.integers(0, 90, (side, side)).astype(float)
+        for i in range(5):
+            frame += 70 * ((y - 30 - 12 * i - t / 2) ** 2 + (x - 34 - 12 * i - t / 3) ** 2 < 150 + 40 * i)
+        frames.append(np.clip(frame, 0, 255))
+    return np.stack(frames).astype(np.uint8)
+
+
+def run_ours(model: Any, frames: np.ndarray, boxes: list[Any], fast: bool) -> tuple[np.ndarray, float]:
+    from samed2.io import Scan, resolve_window
+    from samed2.predict.engine import Engine
+    from samed2.predict.propagation import propagate
+    from samed2.predict.settings import Settings
+    from samed2.predict.tracking import Tracking
+    from samed2.prompts import Prompts
+
+    scan = Scan.from_array(frames, kind="video", channels_last=False)
+    prompts = Prompts()
+    for number, (y0, x0, y1, x1) in enumerate(boxes, start=1):
+        prompts.add_box(number, 0, y0, x0, y1, x1)
+    engine = Engine(model, "cpu", "bf16" if fast else "fp32")
+    tracking = Tracking(follow=False, carry="memory", stream=True, drop=0.0, patience=0)
+    masks = np.zeros((len(frames), len(boxes), *frames.shape[1:]), bool)
+    settings = Settings(zoom=False, neighbours=1)
+    start = time.perf_counter()
+    for frame, found in propagate(
+        engine, scan, prompts, resolve_window(scan), settings, tracking, None, "forward"
+    ):
+        for prediction in found:
+            masks[frame, prediction.id - 1] = prediction.mask
+    return masks, time.perf_counter() - start
+
+
+@torch.inference_mode()
+def run_theirs(model: Any, frames: np.ndarray, boxes: list[Any], fast: bool) -> tuple[np.ndarray, float]:
+    from transformers import Sam2VideoModel
+    from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
+
+    other = Sam2VideoModel(model.config).eval()
+    other.load_state_dict(model.state_dict())
+    mean, std = (torch.tensor(v)[:, None, None] for v in (model.config.pixel_mean, model.config.pixel_std))
+    del model
+    side = frames.shape[1]
+    masks = np.zeros((len(frames), len(boxes), side, side), bool)
+    start = time.perf_counter()
+    pixels = torch.from_numpy(frames).float()[:, None].expand(-1, 3, -1, -1) / 255
+    session = Sam2VideoInferenceSession(
+        video=(pixels - mean) / std, video_height=side, video_width=side, dtype=torch.float32
+    )
+    for number, (y0, x0, y1, x1) in enumerate(boxes, start=1):
+        points = {
+            "point_coords": torch.tensor([[[[x0, y0], [x1, y1]]]], dtype=torch.float32),
+            "point_labels": torch.tensor([[[2, 3]]]),
+        }
+        session.add_point_inputs(session.obj_id_to_idx(number), 0, points)
+        session.obj_with_new_inputs.append(number)
+    for output in other.propagate_in_video_iterator(session, start_frame_idx=0):
+        logits = torch.nn.functional.interpolate(output.pred_masks.float(), size=side, mode="bilinear")
+        for number, found in zip(output.object_ids, logits[:, 0], strict=True):
+            masks[output.frame_idx, number - 1] = (found > 0).numpy()
+    return masks, time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
