@@ -84,7 +84,7 @@ def _nrrd(path: Path, start: bytes) -> ItkHeader:
     directions = _directions(path, fields, len(sizes))
     kinds = fields.get("kinds", "").lower().split()
     if directions is not None:
-        spatial = [axis for axis, vector in enumerate(directions) if vector is not None]
+        spatial = [axis for axis, vector in enumerate(directions) if vector is not None][:3]  # ITK calls time an axis
     elif len(kinds) == len(sizes):
         spatial = [axis for axis, name in enumerate(kinds) if name in _DOMAIN]
     else:

@@ -10,8 +10,8 @@ from tests.data.convert.dicom_files import COLUMNS, ROWS, lps, rtstruct, seg, se
 
 from samed2.data.cases import Case, Dropped
 from samed2.data.convert import Source, find_cases
-from samed2.data.convert.rtstruct import fill_contours
 from samed2.errors import InputError
+from samed2.io.read_rtstruct import fill_contours
 
 SHAPE = (4, ROWS, COLUMNS)
 
@@ -63,20 +63,22 @@ def test_a_seg_of_some_slices_only_and_of_a_part_of_the_grid(tmp_path):
     (liver,) = blocks((1, 3, 4))
     seg(tmp_path / "s.dcm", images[1:3], {"Liver": liver[1:3]})
     np.testing.assert_array_equal(search(tmp_path)[0][0].load().masks["liver"], liver)
-    from samed2.data.convert.seg import _place
-    from samed2.data.convert.series import Plane, open_series
+    from samed2.data.convert.series import open_series
+    from samed2.io.read_seg import place
+    from samed2.io.series_fields import Plane
+    from samed2.io.series_grid import Grid
 
     scan = open_series(sorted((tmp_path / "ct").iterdir()))
     part = Plane.of(images[2].ImagePositionPatient, images[2].ImageOrientationPatient, images[2].PixelSpacing, "x")
     moved = Plane(part.origin + 2 * part.down + 3 * part.right, part.down, part.right)
-    index, rows, columns, inside = _place(moved, scan.geometry, scan.shape, "x")
+    index, rows, columns, inside = place(moved, Grid.of(scan), "x")
     assert index == 2 and rows[2, 3] == 0 and columns[2, 3] == 0 and rows[6, 3] == 4
     assert not inside[1, 3] and not inside[2, 2] and inside[2:, 3:].all()
     with pytest.raises(InputError, match="between slices"):
-        _place(Plane(part.origin + 1.2 * part.normal, part.down, part.right), scan.geometry, scan.shape, "x")
+        place(Plane(part.origin + 1.2 * part.normal, part.down, part.right), Grid.of(scan), "x")
     with pytest.raises(InputError, match="tilted"):
-        _place(Plane(part.origin, part.down + part.normal * 0.2, part.right), scan.geometry, scan.shape, "x")
-    assert _place(Plane(part.origin + 50 * part.normal, part.down, part.right), scan.geometry, scan.shape, "x") is None
+        place(Plane(part.origin, part.down + part.normal * 0.2, part.right), Grid.of(scan), "x")
+    assert place(Plane(part.origin + 50 * part.normal, part.down, part.right), Grid.of(scan), "x") is None
 
 
 def square(y0, x0, y1, x1):
@@ -171,14 +173,14 @@ def test_one_id_for_all_leaves_the_folders_to_tell_patients_apart(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"places": [0, 1, 3, 4]}, r"slices 07.dcm and 03.dcm are 5 mm apart, most are 2\.5"),
-        ({"places": [0, 1, 1, 2]}, "lie at one place"),
-        ({"PixelSpacing": lambda i: [0.8, 0.6 + 0.1 * (i == 2)]}, "PixelSpacing is"),
+        ({"places": [0, 1, 3, 4]}, "1 slices are missing; the first gap of 5 mm is between 07.dcm and 03.dcm"),
+        ({"places": [0, 1, 1, 2]}, "where another lies already"),
+        ({"PixelSpacing": lambda i: [0.8, 0.6 + 0.1 * (i == 2)]}, "different directions or spacings"),
         (
             {"ImageOrientationPatient": lambda i: [1, 0, 0, 0, 1, 0] if i == 2 else [1, 0, 0, 0, 0.8, 0.6]},
-            "Orientation",
+            "different directions or spacings",
         ),
-        ({"ImagePositionPatient": None}, "ImagePositionPatient is"),
+        ({"ImagePositionPatient": None}, "do not say where they lie"),
     ],
     ids=["gap", "twice", "spacing", "direction", "no place"],
 )

@@ -10,9 +10,9 @@ from PIL import Image
 from tests.data.convert.trees import GRID, rng_of, save
 
 from samed2.data.convert.files import HowToRead, check_fit, cropped, open_image, open_labels
-from samed2.data.convert.itk import read_itk
 from samed2.errors import InputError
 from samed2.io import Scan, read
+from samed2.io.read_itk import read_itk
 
 VALUES = rng_of("values").integers(-1000, 1000, GRID).astype(np.int16)
 # a turned, lopsided grid: columns are the LPS directions of x, y, z
@@ -56,11 +56,11 @@ def test_channels_of_itk_files(tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray(four, isVector=False), str(tmp_path / "t.nrrd"))
     sitk.WriteImage(itk_image(np.moveaxis(four, 0, -1), vector=True), str(tmp_path / "v.nrrd"))
     for file in ("t.nrrd", "v.nrrd"):
-        np.testing.assert_array_equal(read_itk(tmp_path / file, channel=1).frames(), four[1])
-        with pytest.raises(InputError, match=f"{file}: has 2 channels"):
+        np.testing.assert_array_equal(read_itk(tmp_path / file, time=1).frames(), four[1])
+        with pytest.raises(InputError, match=f"{file}: has 2 volumes"):
             read_itk(tmp_path / file)
-        with pytest.raises(InputError, match="has no channel 2, it has 2"):
-            read_itk(tmp_path / file, channel=2)
+        with pytest.raises(InputError, match="has 2 volumes, got time 2"):
+            read_itk(tmp_path / file, time=2)
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".mhd"])

@@ -19,7 +19,6 @@ import numpy as np
 
 from samed2.data.cases import Case, Dropped, LoadedCase, MaskArrays
 from samed2.data.convert.files import IMAGE_SUFFIXES
-from samed2.data.convert.itk import is_itk
 from samed2.data.convert.names import slug, wanted
 from samed2.data.convert.registry import Source, register_converter
 from samed2.data.convert.slicer import slicer_cases
@@ -27,6 +26,7 @@ from samed2.data.convert.templates import walk
 from samed2.data.convert.values import check_extent
 from samed2.errors import InputError
 from samed2.io.checks import one_line, quiet, reading
+from samed2.io.read_itk import is_itk
 
 _SEG, _RTSTRUCT = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"), "1.2.840.10008.5.1.4.1.1.481.3"
 _TAGS = [
@@ -133,7 +133,7 @@ def _sort_in(file: Path, path: str, series: dict[str, _Series], labels: list[_La
 def _take(header: Any, path: str, series: dict[str, _Series], labels: list[_Label]) -> bool:
     kind = str(header.get("SOPClassUID", ""))
     if kind in _SEG:
-        from samed2.data.convert.seg import segment_labels
+        from samed2.io.read_seg import segment_labels
 
         names = segment_labels(header)
         if kind == _SEG[1]:  # a label map may call its background a segment
@@ -142,7 +142,7 @@ def _take(header: Any, path: str, series: dict[str, _Series], labels: list[_Labe
         labels.append(_Label(path, "seg", tuple(names.values()), refers, str(header.get("FrameOfReferenceUID", ""))))
         return True
     if kind == _RTSTRUCT:
-        from samed2.data.convert.rtstruct import roi_names
+        from samed2.io.read_rtstruct import roi_names
 
         frames = list(header.get("ReferencedFrameOfReferenceSequence", []))
         refers = tuple(
@@ -226,21 +226,20 @@ def _labels(source: Source, one: _Series) -> tuple[tuple[str, Path], ...]:
 
 
 def _load(plan: Plan, case: Case) -> LoadedCase:
-    from samed2.data.convert.rtstruct import read_rtstruct
-    from samed2.data.convert.seg import read_seg
     from samed2.data.convert.series import open_series
+    from samed2.io.read_rtstruct import read_rtstruct
+    from samed2.io.read_seg import read_seg
+    from samed2.io.series_grid import Grid
 
     with reading(plan.images[0].parent, "a DICOM series"):
         scan = open_series(plan.images)
     scan.name, scan.modality = case.name, case.modality
+    grid = Grid.of(scan)
     masks = {name: np.zeros(scan.shape, dtype=bool) for name in case.objects}
     labels = {label for several in plan.wanted.values() for label in several}
     for kind, path in plan.labels:
         with reading(path, "DICOM"):  # fields that are missing or odd show up while it is laid out
-            if kind == "seg":
-                found = read_seg(path, scan.geometry, scan.shape)
-            else:
-                found = read_rtstruct(path, scan.geometry, scan.shape, labels)
+            found = read_seg(path, grid) if kind == "seg" else read_rtstruct(path, grid, labels)
         for name, several in plan.wanted.items():
             for label in several:
                 if label in found:

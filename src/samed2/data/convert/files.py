@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samed2.data.convert.itk import is_itk, read_itk
 from samed2.errors import InputError
 from samed2.io import Geometry, Scan, read
 from samed2.io.checks import check_claim, quiet, reading
+from samed2.io.read_itk import is_itk, read_itk
 from samed2.io.readers import stem
 from samed2.io.scan import FrameSource
 

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from samed2.data.cases import Case, Dropped, LoadedCase
 from samed2.data.convert.files import HowToRead, check_fit, open_labels
 from samed2.data.convert.files import LabelFile as Labels
-from samed2.data.convert.itk import metadata, read_itk
 from samed2.data.convert.load import Plan, load_pair
 from samed2.data.convert.names import slug, wanted
 from samed2.data.convert.registry import Source
 from samed2.data.convert.values import Rule, RuledMasks, check_extent, parse_rule
 from samed2.errors import InputError
 from samed2.io import Geometry, Scan
+from samed2.io.itk_headers import read_itk_header
+from samed2.io.read_itk import metadata, read_itk
 
 _LABEL = re.compile(r"(?<![a-z])(seg|segmentation|label|labels|labelmap|mask|gt)(?![a-z])", re.IGNORECASE)
 _SEGMENT = re.compile(r"Segment(\d+)_(Name|LabelValue|Layer)")
@@ -99,7 +100,7 @@ def _load_segments(
     scan = read_itk(image)
     scan.name, scan.modality, scan.kind = case.name, case.modality, case.kind
     layers: dict[int, NDArray[Any]] = {}
-    several = max(layer for where in places.values() for layer, _ in where) > 0 or _layers(path) > 1
+    several = max(layer for where in places.values() for layer, _ in where) > 0 or read_itk_header(path).channels > 1
     for layer in {layer for where in places.values() for layer, _ in where}:
         label = open_labels(path, HowToRead(channel=layer if several else None))
         layers[layer] = _on_grid(scan, image, label)
@@ -107,15 +108,6 @@ def _load_segments(
     masks = RuledMasks(parts)
     check_extent(masks, case.label)
     return LoadedCase(case, scan, masks)
-
-
-def _layers(path: Path) -> int:
-    import SimpleITK as sitk
-
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    return int(reader.GetNumberOfComponents())
 
 
 def _on_grid(scan: Scan, image: Path, label: Labels) -> NDArray[Any]:
