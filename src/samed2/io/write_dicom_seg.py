@@ -27,7 +27,7 @@ _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassU
 def write_dicom_seg(job: Job) -> list[Path]:
     """One file for all objects: segment numbers 1, 2, ... in the order of the objects, whose id is the tracking id.
 
-    Frames without an object are left out (a file may not be empty: one blank frame stands where nothing was found).
+    Frames without an object are left out; where nothing at all was found they are there, blank: a file needs frames.
     Patient, study and frame of reference are those of the source, whose images are named as its origin.
 
     Raises:
@@ -76,7 +76,7 @@ def _build(job: Job, source: DicomSource, pixels: NDArray[Any]) -> Any:
         content_description=dicom_text(f"Segmentation by {tool.model}"),
         series_description=dicom_text(f"Segmentation {', '.join(e.label for e in job.segmentation.objects)}"),
         specific_character_set="ISO_IR 192",
-        omit_empty_frames=True,
+        omit_empty_frames=bool(pixels.any()),
     )
     return dataset
 

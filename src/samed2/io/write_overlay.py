@@ -84,8 +84,10 @@ def _tile(segmentation: Segmentation, scan: Scan, window: Window, frame: int, si
     return picture
 
 
-def draw_frame(segmentation: Segmentation, scan: Scan, window: Window, frame: int, size: tuple[int, int]) -> Any:
-    """One frame with its objects as a Pillow RGB image of `size` (width, height)."""
+def draw_frame(
+    segmentation: Segmentation, scan: Scan, window: Window, frame: int, size: tuple[int, int], smooth: int = _SMOOTH
+) -> Any:
+    """One frame with its objects as a Pillow RGB image of `size` (width, height); lines are smoothed unless 1."""
     from PIL import Image
 
     grey = np.rint(window.apply(scan.frame(frame)) * 255).astype(np.uint8)
@@ -94,7 +96,7 @@ def draw_frame(segmentation: Segmentation, scan: Scan, window: Window, frame: in
     picture = picture.resize(size, Image.Resampling.LANCZOS if shrinking else Image.Resampling.BICUBIC)
     if not segmentation.labels[frame].any():
         return picture
-    large = (size[0] * _SMOOTH, size[1] * _SMOOTH)
+    large = (size[0] * smooth, size[1] * smooth)
     colors = Image.new("RGB", large)
     opacity = Image.new("L", large)
     outlines: list[tuple[SegmentedObject, list[NDArray[np.float64]]]] = []
@@ -106,9 +108,11 @@ def draw_frame(segmentation: Segmentation, scan: Scan, window: Window, frame: in
         colors.paste(entry.color or (255, 255, 255), (0, 0), filled)
         opacity.paste(_FILL, (0, 0), filled)
         outlines.append((entry, lines))
-    width = max(2.0, max(size) / 330) * _SMOOTH
-    _stroke(colors, opacity, [((0, 0, 0), lines) for _, lines in outlines], width + 1.5 * _SMOOTH, 150)
+    width = max(2.0, max(size) / 330) * smooth
+    _stroke(colors, opacity, [((0, 0, 0), lines) for _, lines in outlines], width + 1.5 * smooth, 150)
     _stroke(colors, opacity, [(entry.color, lines) for entry, lines in outlines], width, 255)
+    if smooth == 1:
+        return Image.composite(colors, picture, opacity)
     return Image.composite(
         colors.resize(size, Image.Resampling.BOX), picture, opacity.resize(size, Image.Resampling.BOX)
     )

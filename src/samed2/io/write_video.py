@@ -32,10 +32,12 @@ def write_overlay_video(job: Job) -> list[Path]:
     Raises:
         InputError: no scan, or the film cannot be encoded or written.
     """
-    import av
-
     if job.scan is None:
         raise InputError(f"{job.path}: an overlay video needs the scan it lies over; pass scan=")
+    try:
+        import av
+    except ImportError:
+        raise InputError(f"{job.path}: is a video, which needs PyAV; pip install 'samed2[video]'") from None
     window = resolve_window(job.scan, job.window)
     with atomic_path(job.path) as temporary:
         temporary.touch()  # the system's own reason when the folder refuses
@@ -94,7 +96,7 @@ def _size(scan: Scan) -> tuple[int, int]:
 def _picture(segmentation: Segmentation, scan: Scan, window: Any, frame: int, size: tuple[int, int]) -> Any:
     from PIL import ImageDraw, ImageFont
 
-    picture = draw_frame(segmentation, scan, window, frame, size)
+    picture = draw_frame(segmentation, scan, window, frame, size, smooth=1)  # the encoder smooths
     pen = ImageDraw.Draw(picture)
     letter = max(11, round(max(size) / 50))
     font = ImageFont.load_default(letter)
