@@ -40,7 +40,41 @@ def good_files() -> dict[str, bytes]:
     from tests.io.conftest import GOOD_FILES, MORE_FILES
 
     found = {name: make() for name, make in {**GOOD_FILES, **MORE_FILES}.items()}
-    return {**found, "series.folder": found["series.zip"]}
+    return {**found, "series.folder": found["series.zip"], **_segmentations()}
+
+
+def _segmentations() -> dict[str, bytes]:
+    """A DICOM SEG of each type and an RTSTRUCT, on the series of the converters' tests."""
+    from tests.data.convert import dicom_files as made
+
+    mask = np.zeros((4, made.ROWS, made.COLUMNS), bool)
+    mask[1:3, 3:8, 4:9] = True
+    square = [(2.5, 3.5), (2.5, 9.5), (8.5, 9.5), (8.5, 3.5)]
+    found = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        images = made.series(folder / "ct")
+        for kind in ("BINARY", "FRACTIONAL", "LABELMAP"):
+            made.seg(folder / "a", images, {"One": mask, "Two": np.roll(mask, 12, 2)}, kind)
+            found[f"{kind.lower()}.seg.dcm"] = (folder / "a").read_bytes()
+        made.rtstruct(folder / "a", images, {"One": [(1, square), (2, square)], "Two": [(3, square)]})
+        found["contours.rt.dcm"] = (folder / "a").read_bytes()
+    return found
+
+
+def _read_segments(path: Path) -> str:
+    """As `read_all`, for masks on the grid that they were drawn on."""
+    from tests.data.convert import dicom_files as made
+
+    from samed2.io import Geometry, Scan, read_segments
+
+    corners = np.array([made.lps(*voxel) for voxel in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))]) * (-1, -1, 1)
+    affine = np.eye(4)
+    affine[:3] = np.stack([*(corners[1:] - corners[0]), corners[0]], axis=1)
+    scan = Scan.from_array(np.zeros((4, made.ROWS, made.COLUMNS)), kind="volume", geometry=Geometry(affine))
+    masks = read_segments(path, scan)
+    fine = all(mask.shape == scan.shape and mask.dtype == bool and name.isprintable() for name, mask in masks.items())
+    return "scan" if fine else "bad scan: masks"
 
 
 def damage(content: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
@@ -118,6 +152,8 @@ def read_all(path: Path, options: dict[str, Any]) -> str:
     from samed2.io import read, resolve_window
 
     try:
+        if path.name.endswith((".seg.dcm", ".rt.dcm")):
+            return _read_segments(path)
         scan = read(path, **options)
         wrong = _promises(scan)
         if wrong:

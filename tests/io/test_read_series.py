@@ -235,6 +235,13 @@ def test_enhanced_multi_frame_is_sorted_with_its_own_rescales(tmp_path: Path) ->
     np.testing.assert_array_equal(read(tmp_path).frames(), scan.frames())
 
 
+def test_an_enhanced_file_of_one_frame_knows_its_place(tmp_path: Path) -> None:
+    enhanced(tmp_path / "one.dcm", [2])
+    scan = read(tmp_path / "one.dcm")
+    assert (scan.kind, scan.num_frames) == ("image", 1)
+    assert np.allclose(place(scan, 0), position(2), atol=1e-5)
+
+
 def test_enhanced_multi_frame_with_time_points(tmp_path: Path) -> None:
     values = enhanced(tmp_path / "mf.dcm", [0, 0, 1, 1], times=[2, 1, 2, 1])
     with pytest.raises(InputError, match="2 images at each of its 2 places"):

@@ -41,7 +41,7 @@ def read_dicom(path: Path, time: int | None = None, series: str | int | None = N
     with quiet():
         dataset = load(entry)
         check_header(entry, dataset)
-        if whole(dataset.get("NumberOfFrames"), 1) > 1:
+        if whole(dataset.get("NumberOfFrames"), 1) > 1 or "PerFrameFunctionalGroupsSequence" in dataset:
             from samed2.io.read_series import read_entries
 
             return read_entries([entry], path, stem(path), time=time, series=series)

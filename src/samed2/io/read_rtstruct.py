@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from samed2.errors import InputError
 from samed2.io.checks import quiet, reading
+from samed2.io.series_fields import label_text
 from samed2.io.series_grid import Grid
 
 Mask = NDArray[np.bool_]
@@ -24,7 +25,7 @@ def roi_names(dataset: Any) -> dict[int, str]:
         if any(str(c.get("ContourGeometricType")) in _CLOSED for c in roi.get("ContourSequence", []))
     }
     return {
-        int(roi.ROINumber): str(roi.get("ROIName", f"roi {roi.ROINumber}"))
+        int(roi.ROINumber): label_text(roi.get("ROIName"), f"roi {roi.ROINumber}")
         for roi in dataset.get("StructureSetROISequence", [])
         if int(roi.ROINumber) in drawn
     }

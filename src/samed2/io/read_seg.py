@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from samed2.errors import InputError
 from samed2.io.checks import check_size, quiet, reading
-from samed2.io.series_fields import Plane, item, whole
+from samed2.io.series_fields import Plane, item, label_text, whole
 from samed2.io.series_grid import Grid
 
 OFF = 0.1  # of a slice's distance: how far a SEG frame may lie from the slice it belongs to
@@ -20,7 +20,7 @@ Mask = NDArray[np.bool_]
 def segment_labels(dataset: Any) -> dict[int, str]:
     """Segment number -> label, without a label map's background."""
     return {
-        int(segment.SegmentNumber): str(segment.get("SegmentLabel", f"segment {segment.SegmentNumber}"))
+        int(segment.SegmentNumber): label_text(segment.get("SegmentLabel"), f"segment {segment.SegmentNumber}")
         for segment in dataset.get("SegmentSequence", [])
         if int(segment.SegmentNumber) != 0
     }

@@ -13,6 +13,7 @@ from samed2.io.checks import quiet, reading
 from samed2.io.read_rtstruct import read_rtstruct
 from samed2.io.read_seg import read_seg
 from samed2.io.scan import Scan
+from samed2.io.series_fields import short
 from samed2.io.series_grid import Grid
 from samed2.io.series_headers import RTSTRUCT, SEG
 
@@ -35,8 +36,8 @@ def read_segments(path: str | os.PathLike[str], scan: Scan) -> dict[str, NDArray
         tags = ["SOPClassUID", "FrameOfReferenceUID", "ReferencedFrameOfReferenceSequence"]
         header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
         kind = str(header.get("SOPClassUID", ""))
-        frames = {str(one.get("FrameOfReferenceUID", "")) for one in header.get(tags[2]) or []}
-        frames.add(str(header.get("FrameOfReferenceUID", "")))
+        frames = {short(one.get("FrameOfReferenceUID")) for one in header.get(tags[2]) or []}
+        frames.add(short(header.get("FrameOfReferenceUID")))
     if kind not in (*SEG, RTSTRUCT):
         raise InputError(f"{file}: is no DICOM SEG or RTSTRUCT; give a segmentation")
     ours = scan.properties.get("FrameOfReferenceUID", "")
@@ -46,5 +47,5 @@ def read_segments(path: str | os.PathLike[str], scan: Scan) -> dict[str, NDArray
             "give the segmentation of this series"
         )
     grid = Grid.of(scan)
-    with reading(file, "DICOM SEG or RTSTRUCT"):
+    with reading(file, "DICOM SEG or RTSTRUCT"), quiet():
         return read_rtstruct(file, grid) if kind == RTSTRUCT else read_seg(file, grid)

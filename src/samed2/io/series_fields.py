@@ -18,6 +18,12 @@ def short(value: Any) -> str:
     return text if text.isprintable() and len(text) <= 64 else ""
 
 
+def label_text(value: Any, default: str) -> str:
+    """A name that a person gave, on one printable line; the default where nothing is left."""
+    text = "".join(letter if letter.isprintable() else " " for letter in str(value)) if value is not None else ""
+    return " ".join(text.split())[:200] or default
+
+
 def first(value: Any) -> Any:
     """The first of several values, or the one value."""
     if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue":
