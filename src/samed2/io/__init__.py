@@ -3,7 +3,24 @@
 from __future__ import annotations
 
 # one line per family of formats: importing it registers its readers and writers
-from samed2.io import read_dicom, read_folder, read_itk, read_nifti, read_pillow, read_tiff, read_video, write_overlay
+from samed2.io import (
+    read_dicom,
+    read_folder,
+    read_itk,
+    read_nifti,
+    read_pillow,
+    read_tiff,
+    read_video,
+    write_dicom_seg,
+    write_geojson,
+    write_itk,
+    write_measures,
+    write_mesh,
+    write_overlay,
+    write_rtstruct,
+    write_tiff,
+    write_video,
+)
 from samed2.io.atomic import atomic_path, atomic_write
 from samed2.io.geometry import Geometry
 from samed2.io.read_segments import read_segments
@@ -40,5 +57,13 @@ __all__ = [
     "register_writer",
     "resolve_window",
     "write",
+    "write_dicom_seg",
+    "write_geojson",
+    "write_itk",
+    "write_measures",
+    "write_mesh",
     "write_overlay",
+    "write_rtstruct",
+    "write_tiff",
+    "write_video",
 ]

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, Sam2VideoModel
 
+from samed2.nn.attention import attend_memory, can_attend
 from samed2.nn.config import SAMed2Config
 from samed2.nn.decoder import Candidates, choose, propose
 from samed2.nn.hiera import adapt_trunk
@@ -113,6 +114,9 @@ class SAMed2Model(Sam2VideoModel):
             key_position = torch.cat([key_position, pointer_position[:, None].to(keys)], dim=2)
         attention = self.memory_attention
         rotary = attention.rotary_emb(tokens, _grid_positions(low.shape[2], low.shape[3], low.device))
+        if can_attend(attention):
+            found = attend_memory(attention, tokens[:, 0], keys[:, 0], key_position[:, 0], rotary, placeless)
+            return found.transpose(1, 2).reshape(low.shape)
         for layer in attention.layers:
             tokens = layer(
                 queries=tokens,
