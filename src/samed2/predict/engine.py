@@ -7,12 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from samed2.io import Scan, Window
 from samed2.memory import SelectiveMemory
 from samed2.nn import Features, SAMed2Model
 from samed2.nn.model import Decoded
+from samed2.nn.weights import fingerprint
 from samed2.predict.device import autocast, resolve_device, resolve_precision
+from samed2.predict.feature_store import FeatureStore, to_device
 from samed2.predict.results import Answer
 from samed2.predict.rows import Row, looks, to_tensors
 from samed2.predict.settings import Settings
@@ -25,13 +28,24 @@ class Engine:
     """A model on its device, and the embeddings of the views it looked through last.
 
     An answer never depends on what was asked before, nor on the other rows asked together with it.
+
+    Args:
+        store: where embeddings are also kept on disk, None keeps them only in memory.
     """
 
-    def __init__(self, model: SAMed2Model, device: str | torch.device | None, precision: str | None) -> None:
+    def __init__(
+        self,
+        model: SAMed2Model,
+        device: str | torch.device | None,
+        precision: str | None,
+        store: FeatureStore | None = None,
+    ) -> None:
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
         self.model = model.to(self.device).eval()
         self.size = int(model.config.image_size)
+        self.fingerprint = fingerprint(model)
+        self.store = store
         self._cache: OrderedDict[tuple[Any, ...], tuple[Scan, Features]] = OrderedDict()
         self._mean = torch.tensor(model.config.pixel_mean)[:, None, None]
         self._std = torch.tensor(model.config.pixel_std)[:, None, None]
@@ -136,18 +150,34 @@ class Engine:
         if missing:
             looked = {f: as_tensor(window.apply(scan.frame(f))) for f in dict.fromkeys(frames)}
             for key in missing:  # one by one: the same numbers whatever else is asked
-                clip = torch.stack([three_channels(sample(looked[f], key[3])) for f in frames])
-                clip = ((clip - self._mean) / self._std)[None].to(self.device)
-                with self.autocast():
-                    encoded = self.model.encode(clip)
-                middle = self._middle(len(frames))
-                self._cache[key] = (scan, encoded.select(slice(middle, middle + 1)))
+                self._cache[key] = (scan, self._kept([scan.frame(f) for f in frames], looked, frames, window, key[3]))
         found = [self._cache[key][1] for key in keys]
         for key in keys:
             self._cache.move_to_end(key)
         while len(self._cache) > max(CACHED_VIEWS, len(keys)):
             self._cache.popitem(last=False)
         return Features(*(torch.cat(level) for level in zip(*found, strict=True)))
+
+    def _kept(
+        self, seen: list[NDArray[Any]], looked: dict[int, torch.Tensor], frames: list[int], window: Window, view: View
+    ) -> Features:
+        """The embedding of a clip's middle frame, from disk where it is kept there."""
+        if self.store is None:
+            return self._encoded(looked, frames, view)
+        key = self.store.key(self.fingerprint, str(self.dtype), seen, window, view)
+        held = self.store.get(key)
+        if held is None:
+            held = self._encoded(looked, frames, view)
+            self.store.put(key, held)
+        return to_device(held, self.device)
+
+    def _encoded(self, looked: dict[int, torch.Tensor], frames: list[int], view: View) -> Features:
+        clip = torch.stack([three_channels(sample(looked[f], view)) for f in frames])
+        clip = ((clip - self._mean) / self._std)[None].to(self.device)
+        with self.autocast():
+            encoded = self.model.encode(clip)
+        middle = self._middle(len(frames))
+        return encoded.select(slice(middle, middle + 1))
 
     def _clip(self, scan: Scan, frame: int, neighbours: int) -> list[int]:
         """The frames encoded together with one frame; missing ends repeat the last one there is."""

@@ -17,8 +17,9 @@ from samed2.errors import InputError
 from samed2.io import Scan, Segmentation, SegmentedObject, Window, read, resolve_window
 from samed2.memory import SelectiveMemory
 from samed2.nn import SAMed2Model
-from samed2.nn.weights import fingerprint, load
+from samed2.nn.weights import load
 from samed2.predict.engine import Engine
+from samed2.predict.feature_store import FeatureStore
 from samed2.predict.propagation import Direction, propagate
 from samed2.predict.results import Answer, ObjectPrediction, label_map, unite
 from samed2.predict.rows import Row, plan_rows, refined, to_tensors
@@ -41,6 +42,7 @@ class Predictor:
         memory: a bank of past cases, or its file; it is only read here, `remember` writes.
         precision: "fp32", "bf16", "fp16" or None for what pays on the device.
         name: what to call the model in results.
+        embeddings: a `FeatureStore` that keeps image embeddings on disk.
     """
 
     def __init__(
@@ -50,11 +52,12 @@ class Predictor:
         memory: SelectiveMemory | str | PathLike[str] | None = None,
         precision: str | None = None,
         name: str = "",
+        embeddings: FeatureStore | None = None,
     ) -> None:
-        self.engine = Engine(model, device, precision)
+        self.engine = Engine(model, device, precision, embeddings)
         self.model, self.device, self.size = self.engine.model, self.engine.device, self.engine.size
         self.name = name or type(model).__name__
-        self.fingerprint = fingerprint(model)
+        self.fingerprint = self.engine.fingerprint
         self.memory = memory if isinstance(memory, SelectiveMemory | None) else self._load_memory(Path(memory))
 
     @classmethod
