@@ -371,3 +371,13 @@ def test_kept_answers_and_data_give_more_pictures(tmp_path: Path) -> None:
     pictures, notes = differing_pictures(*runs, pairs, 5, cases)
     assert len(pictures) == 1 and notes == []
     assert case.name in pictures[0]["caption"]
+
+
+def test_a_speck_in_a_large_frame_can_be_drawn():
+    from samed2.evaluate.report.pictures import _draw_prompts, _with_inset
+
+    panel = Image.new("RGB", (200, 200))
+    shown = _with_inset(panel, np.zeros((2000, 3000), np.uint8), (10, 20, 16, 26))
+    assert shown.size == (200, 200) and np.asarray(shown).max() == 255
+    _draw_prompts(panel, (0, 0, 2000, 2000), [(5.0, 5.0, 7.0, 7.0)], [])
+    assert np.asarray(panel).any()

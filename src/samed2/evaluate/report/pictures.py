@@ -112,12 +112,17 @@ def _with_inset(panel: Any, image: NDArray[np.uint8], box: tuple[int, int, int, 
     size = max(1, round(width * factor)), max(1, round(height * factor))
     small = Image.fromarray(image).convert("RGB").resize(size, Image.Resampling.LANCZOS)
     pen = ImageDraw.Draw(small)
-    pen.rectangle((x0 * factor, y0 * factor, x1 * factor - 1, y1 * factor - 1), outline=(255, 255, 255))
+    pen.rectangle(_corners(x0 * factor, y0 * factor, x1 * factor, y1 * factor), outline=(255, 255, 255))
     framed = Image.new("RGB", (size[0] + 2, size[1] + 2), (255, 255, 255))
     framed.paste(small, (1, 1))
     result = panel.copy()
     result.paste(framed, (0, panel.height - framed.height))
     return result
+
+
+def _corners(x0: float, y0: float, x1: float, y1: float) -> tuple[float, float, float, float]:
+    """A rectangle's first and last pixel for Pillow, at least one pixel each way."""
+    return x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)
 
 
 def _lettered(panel: Any, letter: str) -> Any:
@@ -165,7 +170,7 @@ def _draw_prompts(panel: Any, crop: tuple[int, int, int, int], boxes: Sequence[B
     fy, fx = panel.height / (crop[2] - top), panel.width / (crop[3] - left)
     pen = ImageDraw.Draw(panel)
     for y0, x0, y1, x1 in boxes:
-        corners = ((x0 - left) * fx, (y0 - top) * fy, (x1 - left) * fx - 1, (y1 - top) * fy - 1)
+        corners = _corners((x0 - left) * fx, (y0 - top) * fy, (x1 - left) * fx, (y1 - top) * fy)
         pen.rectangle(corners, outline=PROMPT)
     for y, x, positive in points:
         cy, cx = (y + 0.5 - top) * fy, (x + 0.5 - left) * fx
