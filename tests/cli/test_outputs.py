@@ -63,6 +63,22 @@ def test_refused(tmp_path: Path) -> None:
         outputs.check(twins)
 
 
+def test_results_of_folders_and_of_given_names(tmp_path: Path) -> None:
+    folder = tmp_path / "scan.1"
+    folder.mkdir()
+    assert outputs.stem(folder) == "scan.1"
+    assert outputs.plan(folder, "res", 2, ["json"], False) == [("json", Path("res/scan.1.json"))]
+    assert outputs.plan(folder, "res", 2, ["json"], False, "p1_scan") == [("json", Path("res/p1_scan.json"))]
+
+
+def test_objects_in_brief() -> None:
+    entry = {"id": 1, "name": "a", "area_px": 9, "area_mm2": None, "volume_ml": 0.1}
+    known = {**entry, "present": {"9": True, "10": True, "11": False}, "confidence": {"9": 0.5, "10": 0.7, "11": 0.1}}
+    unseen = {**entry, "present": {}, "confidence": {}}
+    found = outputs.brief({"objects": [known, unseen]})
+    assert found == [{**entry, "frames": [9, 10], "confidence": 0.6}, {**entry, "frames": None, "confidence": None}]
+
+
 def test_an_existing_folder_with_a_dot(tmp_path: Path) -> None:
     (tmp_path / "run.1").mkdir()
     assert outputs.is_folder(str(tmp_path / "run.1"), 1)

@@ -81,7 +81,7 @@ def test_masks_are_read_and_named(tmp_path: Path) -> None:
     scan = Scan.from_array(np.zeros((20, 30), np.uint8))
     alone = parse_objects([], [], [str(odd)], [])
     assert (alone[0].name, alone[0].masks) == ("", [odd])
-    prompts = build_prompts(parse_objects([], [], [f"liver={plain}"], []), scan, None)
+    prompts = build_prompts(parse_objects([], [], [f"liver={plain}"], []), scan, None).prompts
     assert prompts.objects[1].name == "liver"
     assert prompts.objects[1].masks[0].sum() == 16
     assert prompts.objects[1].masks[0][5:9, 6:10].all()
@@ -89,9 +89,18 @@ def test_masks_are_read_and_named(tmp_path: Path) -> None:
 
 def test_boxes_and_points_turn_into_frame_y_x() -> None:
     scan = Scan.from_array(np.zeros((4, 20, 30), np.uint8), kind="volume")
-    prompts = build_prompts(parse_objects(["1,2,3,4"], ["5,6,0"], [], ["x"]), scan, 2)
+    prompts = build_prompts(parse_objects(["1,2,3,4"], ["5,6,0"], [], ["x"]), scan, 2).prompts
     assert prompts.objects[1].boxes == [(2, 2.0, 1.0, 4.0, 3.0)]
     assert prompts.objects[1].points == [(2, 6.0, 5.0, False)]
+
+
+def test_a_box_of_six_numbers_says_its_slices() -> None:
+    scan = Scan.from_array(np.zeros((9, 20, 30), np.uint8), kind="volume")
+    prompts, spans = build_prompts(parse_objects(["x=1,2,3,11,12,8"], [], [], []), scan, None)
+    assert prompts.objects[1].boxes == [(5, 2.0, 1.0, 12.0, 11.0)]
+    assert spans == {1: (3, 7)}
+    with pytest.raises(InputError, match="--box 1,2,30,11,12,38: slices 30 to 37 do not exist, wanted some of 0 to 8"):
+        build_prompts(parse_objects(["1,2,30,11,12,38"], [], [], []), scan, None)
 
 
 def test_several_frames_need_a_frame(tmp_path: Path) -> None:
@@ -101,7 +110,7 @@ def test_several_frames_need_a_frame(tmp_path: Path) -> None:
     flat = _mask(tmp_path / "m.png", 0, 0, 3, 3)
     with pytest.raises(InputError, match="give --frame"):
         build_prompts(parse_objects([], [], [str(flat)], []), scan, None)
-    assert list(build_prompts(parse_objects([], [], [str(flat)], []), scan, 3).objects[1].masks) == [3]
+    assert list(build_prompts(parse_objects([], [], [str(flat)], []), scan, 3).prompts.objects[1].masks) == [3]
 
 
 @pytest.mark.parametrize("name, words", [("none.png", "does not exist"), ("zero.png", "is empty")])

@@ -25,6 +25,10 @@ def _disc(path: Path) -> Path:
     return path
 
 
+def _shown(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
 @pytest.fixture
 def segment(run: Any, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Return a function that runs `samed2 segment ARGUMENTS...` in an empty folder with the tiny model."""
@@ -99,7 +103,7 @@ def test_many_images_with_one_file(segment: Any, tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text(json.dumps({"images": {"a.png": one, "b.png": one}}))
     code, _, _ = segment("a.png", "b.png", "--prompts", "p.json", "--out", "res", "--format", "json")
     assert code == 0
-    assert sorted(path.name for path in (tmp_path / "res").iterdir()) == ["a.json", "b.json"]
+    assert _shown(tmp_path / "res") == ["a.json", "b.json"]
     first, second = (json.loads((tmp_path / "res" / name).read_text()) for name in ("a.json", "b.json"))
     assert first["objects"] == second["objects"]
 
@@ -111,15 +115,15 @@ def test_one_bad_image_of_many_does_not_stop_the_others(segment: Any, tmp_path: 
     code, _, err = segment("a.png", "bad.png", "c.png", "--box", BOX, "--out", "res")
     assert code == 2
     assert "bad.png: is empty" in err
-    assert "1 of 3 images could not be segmented" in err
-    assert len(list((tmp_path / "res").iterdir())) == 2
+    assert "1 of 3 cases could not be segmented" in err
+    assert _shown(tmp_path / "res") == ["a_mask.png", "c_mask.png"]
 
 
 @pytest.mark.parametrize(
     "arguments, words",
     [
         (["none.png", "--box", BOX], "none.png: does not exist"),
-        ([".", "--box", BOX], "is a folder"),
+        (["empty", "--box", BOX], "is a folder without DICOM files or images"),
         (["disc.png"], "no prompt: got no --box"),
         (["disc.png", "--box", "90,90,99,99"], "outside the image"),
         (["disc.png", "--box", "50,18,28,42"], "turned round"),
@@ -142,6 +146,7 @@ def test_one_bad_image_of_many_does_not_stop_the_others(segment: Any, tmp_path: 
 def test_bad_input_is_one_line(segment: Any, image: Path, arguments: list[str], words: str, tmp_path: Path) -> None:
     Image.fromarray(np.full((5, 5), 255, np.uint8)).save(tmp_path / "small.png")
     (tmp_path / "p.json").write_text('{"images": {"other.png": {"objects": [{"boxes": [[1, 2, 3, 4]]}]}}}')
+    (tmp_path / "empty").mkdir()
     before = sorted(tmp_path.iterdir())
     code, out, err = segment(*arguments)
     assert (code, out) == (2, ""), (out, err)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -31,25 +31,60 @@ def track(items: Iterable[Item], total: int, doing: str, quiet: bool = False) ->
     if quiet or total < 2 or not sys.stderr.isatty():
         yield from items
         return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with _progress() as bar:
         yield from bar.track(items, total=total, description=doing)
 
 
-@contextmanager
-def frame_progress(frames: int, quiet: bool) -> Iterator[Callable[[int], None] | None]:
-    """Give what to call after each frame: a bar on standard error; None without a terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
+class Steps:
+    """What a batch reports its progress to; this one shows nothing."""
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        line = bar.add_task("frames", total=frames)
-        yield lambda frame: bar.update(line, advance=1, description=f"frame {frame}")
+    def case(self, name: str, frames: int) -> None:
+        """A case with so many frames begins."""
+
+    def frame(self, frame: int) -> None:
+        """One more of its frames is done."""
+
+    def done(self) -> None:
+        """The case is over."""
+
+
+class _Bars(Steps):
+    """A bar over the cases, where there are several, and one over the frames of the present one."""
+
+    def __init__(self, bars: Any, cases: int) -> None:
+        self._bars = bars
+        self._cases = bars.add_task("cases", total=cases, visible=cases > 1)
+        self._frames = bars.add_task("frames", total=1, visible=False)
+
+    def case(self, name: str, frames: int) -> None:
+        self._bars.update(self._cases, description=name[-40:])
+        self._bars.reset(self._frames, total=frames, visible=frames > 1, description="frames")
+
+    def frame(self, frame: int) -> None:
+        self._bars.update(self._frames, advance=1, description=f"frame {frame}")
+
+    def done(self) -> None:
+        self._bars.update(self._cases, advance=1)
+        self._bars.update(self._frames, visible=False)
+
+
+@contextmanager
+def progress(cases: int, quiet: bool) -> Iterator[Steps]:
+    """Give what to tell of each case and frame: bars on standard error; nothing without a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield Steps()
+        return
+    with _progress() as bars:
+        yield _Bars(bars, cases)
+
+
+def _progress() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # results that go to a file must not be redirected to the terminal that shows the bars
+    return Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
 
 
 def table(rows: Iterable[tuple[str, Any]]) -> None:

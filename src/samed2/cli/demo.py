@@ -11,7 +11,8 @@ import typer
 
 from samed2.cli import outputs
 from samed2.cli.console import track, warn
-from samed2.cli.segment import MODEL, load_predictor, print_objects, write_all
+from samed2.cli.outputs import print_objects, write_all
+from samed2.cli.segment import MODEL, load_predictor
 from samed2.errors import InputError
 
 Box = tuple[float, float, float, float]

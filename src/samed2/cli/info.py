@@ -12,7 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from samed2 import __version__
-from samed2.cli.console import print_json, table, warn
+from samed2.cli.console import print_json, table
+from samed2.cli.info_file import describe
+from samed2.cli.segment_case import Reading
 from samed2.errors import InputError
 
 LIBRARIES = (
@@ -29,22 +31,31 @@ MODELS = Path(__file__).resolve().parents[1] / "models"
 
 
 def info(
-    file: Annotated[Path | None, typer.Argument(help="An image or volume to describe.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="An image, volume, video or folder.")] = None,
     window: Annotated[str | None, typer.Option(help="The window to resolve for FILE, as in segment.")] = None,
     modality: Annotated[str | None, typer.Option(help="What FILE shows, where it does not say.")] = None,
+    series: Annotated[str | None, typer.Option(help="Which DICOM series of FILE, by number or UID.")] = None,
+    axis: Annotated[str | None, typer.Option(help="Slices along 0, 1, 2, or axial, coronal, sagittal.")] = None,
+    time: Annotated[int | None, typer.Option(min=0, help="Which volume of a 4-D FILE, from 0.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Show versions, devices and built-in models; or the shape, spacing, modality and window of FILE."""
-    if file is None and (window is not None or modality is not None):
-        raise InputError("info: got --window or --modality without a FILE; name the file to describe")
-    facts = _file(file, window, modality) if file is not None else _machine()
+    """Show versions, devices and built-in models; or shape, place, modality, window and series of FILE."""
+    if file is not None:
+        facts = describe(file, window, Reading(modality, series, axis, time))
+    elif any(value is not None for value in (window, modality, series, axis, time)):
+        raise InputError("info: got an option without a FILE; name the file to describe")
+    else:
+        facts = _machine()
     if as_json:
         print_json(facts)
         return
     for section, values in facts.items():
-        if isinstance(values, dict):
+        if isinstance(values, dict) and section != "window":
             print(f"{section}:")
             table((f"  {name}", _text(value)) for name, value in values.items())
+        elif section in ("series", "warnings") and isinstance(values, list):
+            print(f"{section}:")
+            print("\n".join(f"  {_text(value) if isinstance(value, dict) else value}" for value in values))
         else:
             table([(section, _text(values))])
 
@@ -133,25 +144,3 @@ def _licence(card: Path) -> str | None:
     parts = card.read_text(encoding="utf-8").split("---\n", 2)
     front = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else None
     return front.get("license") if isinstance(front, dict) else None
-
-
-def _file(path: Path, window: str | None, modality: str | None) -> dict[str, Any]:
-    from samed2.io import read, resolve_window
-
-    scan = read(path, modality=modality)
-    applied = resolve_window(scan, window)
-    known = scan.geometry.known
-    for message in scan.warnings:
-        warn(message)
-    return {
-        "file": scan.label,
-        "kind": scan.kind,
-        "modality": scan.modality,
-        "reader": scan.properties.get("reader"),
-        "shape (frames, rows, columns)": [scan.num_frames, scan.height, scan.width],
-        "channels": scan.channels,
-        "dtype": str(scan.dtype),
-        "spacing (frame, y, x) in mm": [float(v) for v in scan.geometry.spacing] if known else None,
-        "window": applied.to_dict(),
-        "warnings": scan.warnings if scan.warnings else "none",
-    }

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from samed2.errors import InputError
+
+if TYPE_CHECKING:
+    from samed2.io import Scan, Segmentation
 
 SUFFIXES = {
     "label-png": "_mask.png",
@@ -30,7 +34,9 @@ FORMATS = {
 
 
 def stem(path: Path) -> str:
-    """Return a file's name without its suffix; `.nii.gz` counts as one suffix."""
+    """Return a file's name without its suffix, `.nii.gz` being one; a folder's whole name."""
+    if path.is_dir():
+        return path.name if path.name not in ("", "..") else path.resolve().name or "root"
     name = path.name
     return name[: -len(".nii.gz")] if name.lower().endswith(".nii.gz") else path.stem
 
@@ -41,26 +47,33 @@ def is_folder(out: str, images: int) -> bool:
     return images > 1 or path.is_dir() or out.endswith(("/", os.sep)) or not path.suffix
 
 
-def plan(image: Path, out: str | None, images: int, formats: Sequence[str], overlay: bool) -> list[tuple[str, Path]]:
+def plan(
+    image: Path, out: str | None, images: int, formats: Sequence[str], overlay: bool, name: str | None = None
+) -> list[tuple[str, Path]]:
     """Return (format, file) for each result of one image; the format is "" where the file's suffix decides.
+
+    Args:
+        images: how many there are in all.
+        name: what results in a folder are called; the image's stem when None.
 
     Raises:
         InputError: a format that is not known, several formats for one file, or a result over its own image.
     """
-    for name in formats:
-        if name not in FORMATS:
-            raise InputError(f"--format {name}: unknown, wanted one of {', '.join(FORMATS)}")
+    for one in formats:
+        if one not in FORMATS:
+            raise InputError(f"--format {one}: unknown, wanted one of {', '.join(FORMATS)}")
+    name = name or stem(image)
     wanted = list(dict.fromkeys(formats))
     if out is None or is_folder(out, images):
         folder = Path(out) if out is not None else Path()
-        files = [(name, folder / (stem(image) + FORMATS[name])) for name in wanted]
+        files = [(one, folder / (name + FORMATS[one])) for one in wanted]
     else:
         if len(wanted) > 1:
             raise InputError(f"--out {out}: is one file for {len(wanted)} formats; give a folder")
         folder = Path(out).parent
         files = [(wanted[0] if wanted else "", Path(out))]
     if overlay and "overlay" not in wanted:
-        base = stem(image) if out is None or is_folder(out, images) else stem(Path(out))
+        base = name if out is None or is_folder(out, images) else stem(Path(out))
         files.append(("overlay", folder / (base + FORMATS["overlay"])))
     for _, file in files:
         if file.resolve() == image.resolve():
@@ -111,3 +124,46 @@ def make_folders(files: Sequence[tuple[str, Path]]) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"--out {folder}: cannot be made a folder ({error.strerror})") from error
+
+
+def write_all(result: Segmentation, scan: Scan, files: list[tuple[str, Path]], window: str | None) -> list[Path]:
+    """Write a segmentation in each format and return the files written."""
+    from samed2.io.writers import write
+
+    make_folders(files)
+    written: list[Path] = []
+    for name, path in files:
+        written += write(result, path, format=name or None, scan=scan, window=window)
+    return written
+
+
+def print_objects(label: str, summary: dict[str, Any]) -> None:
+    """Print one line per object of `Segmentation.to_dict()`: name, size, frames, confidence."""
+    for entry in brief(summary):
+        parts = [f"{entry['area_px']} px"]
+        if entry["area_mm2"] is not None:
+            parts.append(f"{entry['area_mm2']:.1f} mm2")
+        if entry["volume_ml"] is not None:
+            parts.append(f"{entry['volume_ml']:.2f} ml")
+        if len(summary["shape"]) == 3 and summary["shape"][0] > 1 and entry["frames"]:
+            first, last = entry["frames"]
+            parts.append(f"frame {first}" if first == last else f"frames {first} to {last}")
+        if entry["confidence"] is not None:
+            parts.append(f"confidence {entry['confidence']:.2f}")
+        print(f"{label}: {entry['name'] or 'object ' + str(entry['id'])}: {', '.join(parts)}")
+
+
+def brief(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the objects of `Segmentation.to_dict()` with their first and last frame and mean confidence there."""
+    found = []
+    for entry in summary["objects"]:
+        frames = sorted(int(frame) for frame, there in entry["present"].items() if there)
+        sure = [value for frame in frames if (value := entry["confidence"].get(str(frame))) is not None]
+        found.append(
+            {
+                **{name: entry[name] for name in ("id", "name", "area_px", "area_mm2", "volume_ml")},
+                "frames": [frames[0], frames[-1]] if frames else None,
+                "confidence": round(sum(sure) / len(sure), 4) if sure else None,
+            }
+        )
+    return found

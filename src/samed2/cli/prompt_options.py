@@ -18,7 +18,7 @@ from samed2.errors import InputError
 
 if TYPE_CHECKING:
     from samed2.io import Scan
-    from samed2.prompts import Prompts
+    from samed2.prompts import CasePrompts, Prompts
 
 
 @dataclass
@@ -109,7 +109,7 @@ def _numbers(option: str, text: str, rest: str, counts: tuple[int, ...], wanted:
 
 def _box(text: str) -> tuple[str | None, tuple[float, ...]]:
     name, rest = _split(text)
-    return name, tuple(_numbers("--box", text, rest, (4,), "x0,y0,x1,y1"))
+    return name, tuple(_numbers("--box", text, rest, (4, 6), "x0,y0,x1,y1 or x0,y0,z0,x1,y1,z1"))
 
 
 def _point(text: str) -> tuple[str | None, tuple[float, float, bool]]:
@@ -127,28 +127,40 @@ def _mask(text: str) -> tuple[str | None, Path]:
     return name.strip() or None, Path(rest)
 
 
-def build_prompts(objects: Sequence[ObjectOptions], scan: Scan, frame: int | None) -> Prompts:
+def build_prompts(objects: Sequence[ObjectOptions], scan: Scan, frame: int | None) -> CasePrompts:
     """Return the prompts of a scan, ids from 1 in the order of the objects; masks are read here.
+
+    A box of six numbers prompts its middle slice and keeps its object to its slices.
 
     Raises:
         InputError: a scan of several frames without --frame, or a mask that cannot be read.
     """
-    from samed2.prompts import Prompts
+    from samed2.prompts import CasePrompts, Prompts
+    from samed2.prompts.volumes import Spans, box_over_slices, widen
 
-    flat = any(options.boxes or options.points for options in objects)
+    flat = any(options.points or any(len(box) == 4 for box in options.boxes) for options in objects)
     if frame is None and scan.num_frames > 1 and flat:
         raise InputError(f"{scan.label}: has {scan.num_frames} frames; say with --frame which one, from 0, is prompted")
     at = frame or 0
     prompts = Prompts()
+    spans: Spans = {}
     for number, options in enumerate(objects, start=1):
         prompts.add_object(number, name=options.name)
-        for x0, y0, x1, y1 in options.boxes:
-            prompts.add_box(number, at, y0, x0, y1, x1)
+        for box in options.boxes:
+            if len(box) == 4:
+                prompts.add_box(number, at, box[1], box[0], box[3], box[2])
+                continue
+            placed, span = box_over_slices(box[2::-1], box[5:2:-1], scan, f"--box {','.join(f'{v:g}' for v in box)}")
+            prompts.add_box(number, *placed)
+            widen(spans, number, *span)
         for x, y, positive in options.points:
             prompts.add_point(number, at, y, x, positive)
         for path in options.masks:
             _add_mask(prompts, number, path, scan, frame)
-    return prompts
+        if number in spans:
+            for prompted in prompts.objects[number].frames():
+                widen(spans, number, prompted, prompted)
+    return CasePrompts(prompts, spans)
 
 
 def _add_mask(prompts: Prompts, number: int, path: Path, scan: Scan, frame: int | None) -> None:
