@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from samed2 import __version__
+from samed2.cli.annotate import annotate
 from samed2.cli.console import complain
 from samed2.cli.convert import convert
 from samed2.cli.demo import demo
@@ -56,6 +57,7 @@ def _common(
 
 
 app.command()(segment)
+app.command()(annotate)
 app.command()(info)
 app.command()(demo)
 app.add_typer(memory, name="memory")
