@@ -110,7 +110,7 @@ def read(model: SAMed2Model, tracks: Sequence[Track], frame: int, reverse: bool,
     place = model.memory_position(memory.shape[-2:])[0]  # [m, h, w]
     times = model.memory_temporal_positional_encoding[[offset - 1 for offset, _ in features]]  # [k, 1, 1, m]
     position = (place + times.reshape(len(features), -1, 1, 1)).expand_as(memory)
-    if not pointers:
+    if not pointers or pointers[0][1].shape[-1] % model.mem_dim:  # pointers are cut into tokens as wide as the memory
         return Tokens(memory, position, None, None)
     stacked = torch.stack([torch.stack([pointer for _, pointer in found]) for _, found in sources])  # [n, p, d]
     splits = stacked.shape[-1] // model.mem_dim
