@@ -140,9 +140,7 @@ def run_ours(model: Any, frames: np.ndarray, boxes: list[Any], fast: bool) -> tu
     masks = np.zeros((len(frames), len(boxes), *frames.shape[1:]), bool)
     settings = Settings(zoom=False, neighbours=1)
     start = time.perf_counter()
-    for frame, found in propagate(
-        engine, scan, prompts, resolve_window(scan), settings, tracking, None, "forward"
-    ):
+    for frame, found in propagate(engine, scan, prompts, resolve_window(scan), settings, tracking, None, "forward"):
         for prediction in found:
             masks[frame, prediction.id - 1] = prediction.mask
     return masks, time.perf_counter() - start

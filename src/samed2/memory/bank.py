@@ -88,7 +88,7 @@ class SelectiveMemory(Bank):
         if dropped and self._store is not None:
             self._store = self._store.select([self._order[i] for i in keep])
             self._entries = [self._entries[i] for i in keep]
-            self._order = list(range(len(keep)))
+            self._order, self._known = list(range(len(keep))), None
         return dropped
 
     def info(self) -> dict[str, Any]:

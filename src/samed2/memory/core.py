@@ -60,6 +60,7 @@ class Bank:
         self._entries: list[Entry] = []
         self._order: list[int] = []  # position -> row of the store
         self._clock = 0
+        self._known: Reading | None = None  # facts of all entries as tensors, made when first read
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -126,7 +127,7 @@ class Bank:
         """
         self._check_embedding(embedding)
         k = whole(k, "k")
-        wanted = list(range(len(self)))
+        wanted: Sequence[int] = range(len(self))
         if task is not None or modality is not None:
             facts = self._entries
             wanted = [i for i in wanted if passes(facts[i].task, task) and passes(facts[i].modality, modality)]
@@ -142,12 +143,11 @@ class Bank:
         for row, (indices, _) in zip(features, ranked, strict=True):
             for target, index in zip(row, indices.tolist(), strict=True):
                 target.copy_(self._stored().row("feature", self._order[index]))
-        confidence = torch.tensor([entry.confidence for entry in self._entries], dtype=torch.float32)
         indices = torch.stack([r[0] for r in ranked]) if ranked else torch.empty((0, count), dtype=torch.long)
         scores = torch.stack([r[1] for r in ranked]) if ranked else torch.empty((0, count))
         return Retrieval(
             features.to(device),
-            confidence[indices].to(device),
+            known.confidence[indices].float().to(device),
             indices.to(device),
             scores.to(device),
             tuple(queries),
@@ -228,9 +228,11 @@ class Bank:
             del self._order[position], self._entries[position]
             self._order.append(row)
             self._entries.append(entry)
-            position = len(self) - 1
+            position, self._known = len(self) - 1, None
         else:
             self._entries[position] = entry
+            if self._known is not None:
+                self._known.confidence[position], self._known.time[position] = entry.confidence, entry.time
         return WriteResult(position, replaced, True)
 
     def _key_values(self, embedding: Tensor, retrieved: Retrieval | None) -> list[dict[str, Tensor]]:
@@ -272,11 +274,13 @@ class Bank:
 
     def _reading(self) -> Reading:
         """Return what the policy may read of every entry, in list order, whatever the query."""
-        return Reading(
-            cosine=torch.empty(0),
-            confidence=torch.tensor([e.confidence for e in self._entries], dtype=torch.float64),
-            time=torch.tensor([e.time for e in self._entries], dtype=torch.int64),
-        )
+        if self._known is None or len(self._known.time) != len(self):
+            self._known = Reading(
+                cosine=torch.empty(0),
+                confidence=torch.tensor([e.confidence for e in self._entries], dtype=torch.float64),
+                time=torch.tensor([e.time for e in self._entries], dtype=torch.int64),
+            )
+        return self._known
 
     def _draws(self, maps: Tensor) -> Tensor:
         return draws(sketch(maps), len(self), self.seed) if self._policy.draws else torch.empty(0)

@@ -19,7 +19,7 @@ from samed2.errors import InputError
 from samed2.memory.store import FEATURE_DTYPES, Column, Store
 
 MAX_GRID = 64
-MAX_NUMBERS = 65_536
+MAX_NUMBERS = 32_768
 COARSE_NUMBERS = 2_048
 COARSE_GRID = 4
 _SIGN_SEED = 20250703  # part of the file format
@@ -50,7 +50,7 @@ class PooledKeys:
     A unit embedding is split into its mean per channel and the rest, which sums to zero in every channel. The
     inner product of two embeddings is then exactly that of the means plus that of the rests, and only the
     second is estimated: at every position (y, x) the channels of a group are summed under fixed random signs,
-    drawn anew for each position, into at most 65,536 numbers of 8 bits. That estimate is unbiased (a random
+    drawn anew for each position, into at most 32,768 numbers of 8 bits. That estimate is unbiased (a random
     projection; source: Charikar, Chen and Farach-Colton, "Finding frequent items in data streams", 2002), and
     its error shrinks with the rest, so that embeddings that share most of their content are still told apart.
     Maps above 64x64 are averaged down to it first. A sketch of 2,048 numbers and the means (`key_coarse`) pick
@@ -105,8 +105,8 @@ class PooledKeys:
         parts = []
         for start in range(0, len(rows), _AT_ONCE):
             some = rows[start : start + _AT_ONCE]
-            for target, row in zip(keys, some, strict=False):
-                target.copy_(store.row("key", row).flatten())
+            for target, row in zip(keys.numpy(), some, strict=False):
+                np.copyto(target, store.row("key", row).flatten().numpy())  # too small for torch's threads
             parts.append(keys[: len(some)] @ query.exact.flatten())
         depth = len(query.coarse) - min(COARSE_NUMBERS, query.exact.numel())
         means = store.gather("key_coarse", rows)[:, :depth] @ query.coarse[:depth]
