@@ -24,9 +24,9 @@ from samed2.data.convert import registry
 from samed2.data.convert.folder import convert_folder, folder_cases
 from samed2.data.convert.registry import Source
 from samed2.data.store import Store, build, plan, verify
-from samed2.data.store.lock import locked
 from samed2.errors import InputError
 from samed2.io import Scan, atomic
+from samed2.io.lock import locked
 
 
 def load_made(case: Case) -> LoadedCase:

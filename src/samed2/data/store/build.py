@@ -19,13 +19,13 @@ from typing import Any
 from samed2.data.convert.registry import Source
 from samed2.data.store.codec import FINE_LEVELS, LOSSY_QUALITY
 from samed2.data.store.finish import make_manifest
-from samed2.data.store.lock import locked
 from samed2.data.store.manifest import LOCK, NAME, PREVIOUS, SHARDS, Manifest, is_store, parse_manifest
 from samed2.data.store.plan import ShardJob, collect, shard_jobs
 from samed2.data.store.rows import CLIPPED, FINE
 from samed2.data.store.shards import finished, write_shard
 from samed2.data.store.splits import Frozen, assign_splits, check_fractions, torn_patients
 from samed2.errors import InputError
+from samed2.io.lock import locked
 
 Progress = Callable[[int, int, str], None]  # cases done, cases in all, what is at work
 

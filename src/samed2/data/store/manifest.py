@@ -138,7 +138,7 @@ def is_store(root: Path) -> bool:
 
 
 def _find(root: Path) -> Path:
-    from samed2.data.store.lock import holder
+    from samed2.io.lock import holder
 
     path = root / NAME
     if path.is_file():

@@ -1,4 +1,4 @@
-"""One builder at a time: a lock file that dies with its process."""
+"""One writer at a time: a lock file that dies with its process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def locked(path: Path) -> Iterator[None]:
     """Hold the lock `path` for the block; a file left by a dead process is taken over.
 
     The operating system drops the lock with the process, however it ends, so nothing has to be guessed from process
-    numbers. Worker processes do not inherit it. The file stays when the block raises: it tells that work was left.
+    numbers. Worker processes do not inherit it. The file stays when the block raises: it tells that work was left. On Windows
+    nothing is locked yet.
 
     Raises:
         InputError: another process holds it, or the file cannot be made.
@@ -63,7 +64,7 @@ def _acquire(path: Path) -> int:
                 time.sleep(0.05)
             if not tries:
                 raise InputError(
-                    f"{path.parent}: is being written by {_who(descriptor)}; wait until its build has ended"
+                    f"{path.parent}: is being written by {_who(descriptor)}; wait until that has ended, or choose another folder"
                 )
             with contextlib.suppress(FileNotFoundError):
                 if os.fstat(descriptor).st_ino == path.stat().st_ino:
