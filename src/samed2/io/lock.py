@@ -23,8 +23,8 @@ def locked(path: Path) -> Iterator[None]:
     """Hold the lock `path` for the block; a file left by a dead process is taken over.
 
     The operating system drops the lock with the process, however it ends, so nothing has to be guessed from process
-    numbers. Worker processes do not inherit it. The file stays when the block raises: it tells that work was left. On Windows
-    nothing is locked yet.
+    numbers. Worker processes do not inherit it. The file stays when the block raises: it tells that work was left. On
+    Windows nothing is locked.
 
     Raises:
         InputError: another process holds it, or the file cannot be made.
@@ -63,8 +63,9 @@ def _acquire(path: Path) -> int:
             while not _try(descriptor) and (tries := tries - 1):
                 time.sleep(0.05)
             if not tries:
+                who = _who(descriptor)
                 raise InputError(
-                    f"{path.parent}: is being written by {_who(descriptor)}; wait until that has ended, or choose another folder"
+                    f"{path.parent}: is being written by {who}; wait for its end, or choose another folder"
                 )
             with contextlib.suppress(FileNotFoundError):
                 if os.fstat(descriptor).st_ino == path.stat().st_ino:
