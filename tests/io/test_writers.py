@@ -30,6 +30,7 @@ from samed2.io import (
     write_itk,
     write_measures,
     write_mesh,
+    write_overlay,
     write_rtstruct,
     write_tiff,
     write_video,
@@ -158,6 +159,44 @@ def test_several_files_come_together_or_not_at_all(tmp_path: Path, monkeypatch: 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyboardInterrupt()])
+def test_older_files_are_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    result, _ = make(4)
+    write(Segmentation(result.labels[:2], result.objects), tmp_path / "a.png")
+    (tmp_path / "a_0001.png").write_bytes(b"older")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    replace, calls = os.replace, iter(range(100))
+
+    def fail(source: Any, target: Any) -> None:
+        if next(calls) == 3:
+            raise error
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises((InputError, KeyboardInterrupt)):
+        write(result, tmp_path / "a.png")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    write(result, tmp_path / "a.png")
+    assert len(list(tmp_path.iterdir())) == 4 and (tmp_path / "a_0001.png").read_bytes() != b"older"
+
+
+def test_a_long_scan_needs_few_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # 2,000 of them take a while on some disks
+    labels = np.zeros((2000, 4, 5), np.uint8)
+    labels[:, 1, 2] = np.arange(2000) % 3
+    result = Segmentation(labels, [SegmentedObject(1), SegmentedObject(2)])
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 16, limits[1]))
+    try:
+        written = write(result, tmp_path / "x.png")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert sorted(tmp_path.iterdir()) == written and (written[0].name, len(written)) == ("x_0001.png", 2000)
+    with Image.open(written[1501]) as image:
+        assert np.array_equal(np.asarray(image), labels[1501])
+
+
 @pytest.mark.parametrize("frames", [1, 3])
 @pytest.mark.parametrize("ids", [(1, 2), (1, 255), (3, 300)])
 def test_label_png(tmp_path: Path, frames: int, ids: tuple[int, ...]) -> None:
@@ -267,6 +306,27 @@ def test_overlay_of_odd_shapes(tmp_path: Path, shape: tuple[int, int, int], full
     values[0, 0, 0] = np.inf
     entry = SegmentedObject(1, "a name \n of two lines " * 20, confidence={0: float("nan")})
     write(Segmentation(labels, [entry]), tmp_path / "x.png", "overlay", scan=Scan.from_array(values))
+
+
+@pytest.mark.parametrize(
+    ("spans", "frames"),
+    [
+        ({1: range(20, 31)}, [20, 22, 24, 26, 28, 30]),
+        ({1: range(9, 16)}, [9, 10, 11, 13, 14, 15]),
+        ({1: range(3)}, [0, 1, 2]),
+        ({}, [50]),
+        ({1: range(0, 101), 2: range(47, 48)}, [0, 20, 47, 60, 80, 100]),
+        ({1: range(0, 10), 2: range(90, 100)}, [0, 4, 8, 91, 95, 99]),
+        ({value: range(10 * value, 10 * value + 1) for value in range(1, 10)}, [10, 30, 40, 60, 70, 90]),
+    ],
+    ids=["even", "nearly all", "few", "nothing", "a small one", "apart", "more than fit"],
+)
+def test_overlay_frames_are_spread_over_what_was_found(spans: dict[int, range], frames: list[int]) -> None:
+    labels = np.zeros((101, 6, 20), np.uint8)
+    for value, span in spans.items():
+        labels[span.start : span.stop, :5, value] = value
+    result = Segmentation(labels, [SegmentedObject(value) for value in spans])
+    assert write_overlay.choose_frames(result) == frames
 
 
 def test_overlay_with_many_objects(tmp_path: Path) -> None:

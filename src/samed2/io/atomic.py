@@ -6,7 +6,8 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from samed2.errors import InputError
@@ -41,6 +42,55 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise InputError(f"{path}: cannot be written: {_why(error)}") from error
     finally:
         _remove(temporary)
+
+
+@contextlib.contextmanager
+def together(targets: Sequence[Path]) -> Iterator[list[Path]]:
+    """Give a temporary path for each target; all are moved into place when the block ends well, else none.
+
+    The temporary files lie in one hidden folder beside the targets, under the targets' own names. Should the system
+    refuse half-way through the moving, targets that are new are taken away again and older ones put back.
+
+    Raises:
+        InputError: as `atomic_path`.
+    """
+    places = [_checked_target(target) for target in targets]
+    mark = secrets.token_hex(4)
+    folders = {place.parent: place.parent / f".{mark}.part" for place in places}
+    temporaries = [folders[place.parent] / place.name for place in places]
+    try:
+        for folder in folders.values():
+            folder.mkdir()
+        yield temporaries
+        for temporary in temporaries:
+            _flush_to_disk(temporary)
+        _move(temporaries, places)
+    except OSError as error:
+        raise InputError(f"{targets[0]}: cannot be written: {_why(error)}") from error
+    finally:
+        for folder in folders.values():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move(temporaries: list[Path], places: list[Path]) -> None:
+    """Rename each file over its place; at the first refusal or interrupt everything is as it was."""
+    olders: list[Path | None] = []
+    try:
+        for temporary, place in zip(temporaries, places, strict=True):
+            older = temporary.with_name(f"{temporary.name}.older") if place.exists() else None
+            if older is not None:
+                with contextlib.suppress(OSError):  # a file system without links: the older file is lost
+                    os.link(place, older)
+            olders.append(older)
+            os.replace(temporary, place)
+    except BaseException:
+        for older, place in zip(olders, places, strict=False):
+            if older is None:
+                _remove(place)
+            elif older.exists():
+                with contextlib.suppress(OSError):
+                    os.replace(older, place)
+        raise
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> Path:

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samed2.errors import InputError
+from samed2.io.atomic import together
 from samed2.io.segmentation import Segmentation, SegmentedObject
-from samed2.io.writers import Job, register_writer, together
+from samed2.io.writers import Job, register_writer
 
 _TRIANGLE = np.dtype([("normal", "<f4", 3), ("points", "<f4", (3, 3)), ("attribute", "<u2")])
 

@@ -25,7 +25,7 @@ _BACK, _TEXT, _FAINT = (22, 24, 28), (235, 237, 240), (150, 156, 164)
 
 @register_writer("overlay", (".png",), endings=("overlay.png",))
 def write_overlay(job: Job) -> list[Path]:
-    """One PNG: the frame that holds objects, or up to six of them spread over the scan.
+    """One PNG: the frame that holds objects, or up to six spread evenly over those that do, numbered.
 
     Frames keep the scan's own orientation; pixels that are not square are stretched to true proportions.
     """
@@ -42,7 +42,7 @@ def draw_overlay(segmentation: Segmentation, scan: Scan, window: Window) -> Any:
     """The overlay as a Pillow RGB image."""
     from PIL import Image
 
-    frames = _choose_frames(segmentation)
+    frames = choose_frames(segmentation)
     side = None if len(frames) == 1 else _TILE
     tiles = [_tile(segmentation, scan, window, frame, side) for frame in frames]
     columns = min(len(tiles), 3 if len(tiles) != 4 else 2)
@@ -60,20 +60,27 @@ def draw_overlay(segmentation: Segmentation, scan: Scan, window: Window) -> Any:
     return canvas
 
 
-def _choose_frames(segmentation: Segmentation) -> list[int]:
-    """Up to six frames that together show all objects, spread out; the middle one without labels."""
-    labels = segmentation.labels
+def choose_frames(segmentation: Segmentation, most: int = _MOST_TILES) -> list[int]:
+    """At most `most` frames, spread evenly over those that hold objects, first and last included.
+
+    A frame gives way to one that shows an object seen on none of the others, the largest objects first; without
+    labels it is the middle frame.
+    """
     found = segmentation.frames_with_labels()
-    if len(found) <= _MOST_TILES:
-        return found or [len(labels) // 2]
-    chosen: list[int] = []
-    for area in sorted(segmentation.pixel_counts().T, key=lambda area: int(area.sum()), reverse=True):
-        if area.any() and not area[chosen].any() and len(chosen) < _MOST_TILES:
-            chosen.append(int(area.argmax()))
-    while len(chosen) < _MOST_TILES:  # the frame that is farthest from those chosen and from the ends
-        taken = np.array([*chosen, found[0] - 1, found[-1] + 1])
-        chosen.append(max(found, key=lambda index: int(abs(taken - index).min())))
-    return sorted(set(chosen))
+    if len(found) <= most:
+        return found or [len(segmentation.labels) // 2]
+    counts = segmentation.pixel_counts()
+    chosen = [found[index] for index in np.rint(np.linspace(0, len(found) - 1, most)).astype(int)]
+    for area in sorted(counts.T, key=lambda area: int(area.sum()), reverse=True):
+        if not area.any() or area[chosen].any():
+            continue
+        best = int(area.argmax())
+        seen = (counts[chosen] > 0).sum(axis=0)
+        spare = [one for one in chosen if not ((counts[one] > 0) & (seen == 1)).any()]  # its objects are on others too
+        if spare:
+            chosen.remove(min(spare, key=lambda one: abs(one - best)))
+            chosen.append(best)
+    return sorted(chosen)
 
 
 def _tile(segmentation: Segmentation, scan: Scan, window: Window, frame: int, side: int | None) -> Any:
@@ -223,11 +230,11 @@ def _caption(segmentation: Segmentation, scan: Scan, window: Window, frames: lis
 
 
 def _mark(picture: Any, text: str) -> None:
-    """Write a small caption into the upper left corner."""
+    """Write a caption into the upper left corner."""
     from PIL import ImageDraw
 
     pen = ImageDraw.Draw(picture)
-    pen.text((8, 7), text, font=_font(14), fill=_TEXT, stroke_width=2, stroke_fill=(0, 0, 0))
+    pen.text((8, 6), text, font=_font(18), fill=_TEXT, stroke_width=2, stroke_fill=(0, 0, 0))
 
 
 def _cut(pen: Any, text: str, font: Any, room: float) -> str:

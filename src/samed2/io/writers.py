@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samed2.errors import InputError
-from samed2.io.atomic import atomic_path, atomic_write
+from samed2.io.atomic import atomic_path, atomic_write, together
 from samed2.io.scan import Scan
 from samed2.io.segmentation import Segmentation, palette_color
 from samed2.io.slicing import stored_geometry, to_stored
@@ -130,26 +129,6 @@ def _pick(path: Path, name: str | None) -> Writer:
         return min(fitting, key=lambda writer: bool(writer.endings))  # the one that needs no special name
     known = ", ".join(dict.fromkeys(ending for writer in WRITERS.values() for ending in writer.suffixes))
     raise InputError(f"{path}: unknown ending, wanted one of {known}; or say the format")
-
-
-@contextlib.contextmanager
-def together(targets: Sequence[Path]) -> Iterator[list[Path]]:
-    """Give a temporary path for each target; all appear when the block ends well, else none.
-
-    Should the system refuse half-way through the renaming, targets that are new are taken away again.
-
-    Raises:
-        InputError: as `atomic_path`.
-    """
-    new = [target for target in targets if not os.path.lexists(target)]
-    try:
-        with contextlib.ExitStack() as stack:
-            yield [stack.enter_context(atomic_path(target)) for target in targets]
-    except BaseException:
-        for target in new:
-            with contextlib.suppress(OSError):
-                target.unlink(missing_ok=True)
-        raise
 
 
 @register_writer("label-png", (".png",))
