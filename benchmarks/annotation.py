@@ -39,7 +39,7 @@ from samed2.data.cases import Case, LoadedCase
 from samed2.errors import InputError
 from samed2.evaluate.metrics import dice
 from samed2.predict import Predictor
-from samed2.predict.annotate import CaseMemory, How, correct, propose, remember, uncertainty
+from samed2.predict.annotate import How, correct, propose, remember, uncertainty
 from samed2.prompts import Prompts, error_click, tight_box
 
 ARMS = ("without", "proposals", "conditioned")
@@ -168,10 +168,7 @@ def run(predictor: Predictor, options: argparse.Namespace) -> list[Row]:
 def one_task(predictor: Predictor, task: str, cases: list[Case], arm: str, options: argparse.Namespace) -> list[Row]:
     """One annotator through the cases of one task, with a memory of its own."""
     how = How(condition=arm == "conditioned")
-    predictor.memory = None
-    if arm != "without":
-        shape = predictor.new_memory(1).feature_shape
-        predictor.memory = CaseMemory(20_000, shape, fingerprint=predictor.fingerprint)
+    predictor.memory = predictor.new_memory(20_000) if arm != "without" else None
     rows: list[Row] = []
     for case in cases:
         if options.limit is not None and len(rows) >= options.limit:

@@ -12,8 +12,9 @@ from PIL import Image
 
 from samed2.errors import InputError
 from samed2.io import Scan, read
+from samed2.memory import SelectiveMemory
 from samed2.predict import Predictor
-from samed2.predict.annotate import Annotation, CaseMemory, How, correct, find_cases, propose, remember, uncertainty
+from samed2.predict.annotate import Annotation, How, correct, find_cases, propose, remember, uncertainty
 from samed2.predict.annotate.cases import choose
 from samed2.prompts import Prompts
 
@@ -44,8 +45,8 @@ def own(predictor: Predictor) -> Predictor:
 
 
 @pytest.fixture
-def memory(own: Predictor) -> CaseMemory:
-    return CaseMemory(20, own.new_memory(0).feature_shape, fingerprint=own.fingerprint)
+def memory(own: Predictor) -> SelectiveMemory:
+    return own.new_memory(20)
 
 
 @pytest.fixture
@@ -206,7 +207,7 @@ def test_from_nothing_to_confirmed(start, own, tmp_path):
         filled(work, name)
     assert ok(work.confirm(["p0.png", "v.nii.gz"])) == ["p0.png", "v.nii.gz"]
     assert work.cases["v.nii.gz"].box == [0, 12, 10, 36, 30] and work.cases["v.nii.gz"].area == 4 * 20 * 24
-    bank = CaseMemory.load(tmp_path / "bank.safetensors", fingerprint=own.fingerprint)
+    bank = SelectiveMemory.load(tmp_path / "bank.safetensors", fingerprint=own.fingerprint)
     origins = [entry.origin for entry in bank.entries]
     assert origins == ["cases/p0.png"] * 2 + ["cases/v.nii.gz"] * 8
     work = start()

@@ -232,3 +232,15 @@ def test_segment_can_propagate(predictor, volume):
     assert whole.provenance["propagate"] == "both"
     with pytest.raises(InputError, match="direction"):
         predictor.segment(volume, asked, propagate="up")
+
+
+def test_what_is_remembered_knows_its_case_and_tells_whether_it_was_kept(predictor, scan):
+    own = fresh(predictor)
+    own.memory = own.new_memory(1)
+    mask = np.zeros((90, 120), bool)
+    mask[20:60, 30:80] = True
+    assert own.remember(scan, mask, task="disc", origin="a.png")
+    assert [(e.task, e.origin) for e in own.memory.entries] == [("disc", "a.png")]
+    assert not own.remember(scan, mask, task="disc", origin="b.png")
+    assert own.memory.forget("b.png", "disc") == own.memory.forget("a.png", "other") == 0
+    assert own.memory.forget("a.png", "disc") == 1 and len(own.memory) == 0

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from samed2.io import Scan, Segmentation, Window
+    from samed2.io import Scan, Segmentation
     from samed2.predict import Predictor
-    from samed2.predict.results import ObjectPrediction
-    from samed2.predict.settings import Settings
     from samed2.prompts.volumes import CasePrompts
 
 Progress = Callable[[int], None]
@@ -64,75 +61,21 @@ def frames_of(scan: Scan, given: CasePrompts, method: Method) -> int:
 def segment_case(
     predictor: Predictor, scan: Scan, given: CasePrompts, method: Method, progress: Progress
 ) -> Segmentation:
-    """Segment a scan; objects with a span are followed through their slices, and found nowhere else.
+    """Segment a scan.
 
     Raises:
         InputError: as `Predictor.segment`.
     """
     direction: Any = method.propagate
-    if not given.spans:
-        return predictor.segment(
-            scan, given.prompts, window=method.window, propagate=direction, progress=progress, **method.settings
-        )
-    from samed2.io import resolve_window
-    from samed2.predict.settings import settings_from
-
-    window, settings = resolve_window(scan, method.window), settings_from(method.settings)
-    start = time.perf_counter()
-    result = _collect(scan, given, _within(predictor, scan, given, window, settings, method.propagate), progress)
-    result.provenance = {
-        **predictor.describe(window, settings),
-        "prompts": given.prompts.to_json(),
-        "spans": {str(i): list(span) for i, span in given.spans.items()},
-        "propagate": direction or "both",
-        "seconds": round(time.perf_counter() - start, 4),
-    }
-    return result
-
-
-def _within(
-    predictor: Predictor, scan: Scan, given: CasePrompts, window: Window, settings: Settings, direction: str | None
-) -> Iterator[tuple[int, list[ObjectPrediction]]]:
-    """(frame, predictions) as `propagate` gives them, each object on the frames that it may lie on."""
-    from samed2.predict.propagation import propagate
-    from samed2.predict.tracking import Tracking
-
-    prompts, allowed = given.prompts.validate(scan), {}
-    for object_id, entry in prompts.objects.items():
-        if object_id in given.spans:
-            first, last = given.spans[object_id]
-            allowed[object_id] = set(range(first, last + 1))
-        else:  # only looked at where it is prompted, unless everything is to be followed
-            allowed[object_id] = set(range(scan.num_frames)) if direction else set(entry.frames())
-    frames = set().union(*allowed.values())
-    way: Any = direction or "both"
-    limits = (min(frames), max(frames))
-    for frame, found in propagate(
-        predictor.engine, scan, prompts, window, settings, Tracking(), predictor.memory, way, limits
-    ):
-        kept = [one for one in found if frame in allowed[one.id]]
-        if kept:
-            yield frame, kept
-
-
-def _collect(
-    scan: Scan, given: CasePrompts, answers: Iterable[tuple[int, list[ObjectPrediction]]], progress: Progress
-) -> Segmentation:
-    """Predictions frame by frame as one label map on the scan's grid."""
-    import numpy as np
-
-    from samed2.io import Segmentation, SegmentedObject
-    from samed2.predict.results import label_map
-
-    objects = {i: SegmentedObject(i, entry.name) for i, entry in given.prompts.objects.items()}
-    labels = np.zeros(scan.shape, np.uint16 if max(objects) > 255 else np.uint8)
-    for frame, found in answers:
-        labels[frame] = label_map(found, labels.dtype)
-        for entry in found:
-            objects[entry.id].confidence[frame] = round(entry.confidence, 4)
-            objects[entry.id].present[frame] = bool(entry.mask.any()) and entry.object_score > 0
-        progress(frame)
-    return Segmentation(labels, list(objects.values()), scan.geometry, {}, scan.name, scan.properties)
+    return predictor.segment(
+        scan,
+        given.prompts,
+        window=method.window,
+        propagate=direction,
+        spans=given.spans,
+        progress=progress,
+        **method.settings,
+    )
 
 
 def checked(scan: Scan, given: CasePrompts, method: Method) -> CasePrompts:

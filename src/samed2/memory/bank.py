@@ -84,11 +84,19 @@ class SelectiveMemory(Bank):
             by_time = self._policy.worth == "time"
             keep.sort(key=lambda i: (0.0 if by_time else self._entries[i].confidence, self._entries[i].time))
             keep = sorted(keep[max(0, len(keep) - self._capacity) :])
-        dropped = len(self) - len(keep)
+        return self._keep(keep)
+
+    def forget(self, origin: str, task: str) -> int:
+        """Drop the entries that one case has under a task and return how many those were."""
+        return self._keep([i for i, e in enumerate(self._entries) if e.origin != origin or e.task != task])
+
+    def _keep(self, positions: list[int]) -> int:
+        """Drop all entries but those at positions in order, and return how many those were."""
+        dropped = len(self) - len(positions)
         if dropped and self._store is not None:
-            self._store = self._store.select([self._order[i] for i in keep])
-            self._entries = [self._entries[i] for i in keep]
-            self._order, self._known = list(range(len(keep))), None
+            self._store = self._store.select([self._order[i] for i in positions])
+            self._entries = [self._entries[i] for i in positions]
+            self._order, self._known = list(range(len(positions))), None
         return dropped
 
     def info(self) -> dict[str, Any]:

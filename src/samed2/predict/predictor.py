@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
@@ -14,17 +14,20 @@ import torch
 from numpy.typing import NDArray
 
 from samed2.errors import InputError
-from samed2.io import Scan, Segmentation, SegmentedObject, Window, read, resolve_window
+from samed2.io import Scan, Segmentation, Window, read, resolve_window
 from samed2.memory import SelectiveMemory
 from samed2.nn import SAMed2Model
 from samed2.nn.weights import load
+from samed2.predict.collect import collect
 from samed2.predict.engine import Engine
 from samed2.predict.feature_store import FeatureStore
+from samed2.predict.frame import predict_frame
 from samed2.predict.propagation import Direction, propagate
-from samed2.predict.results import Answer, ObjectPrediction, label_map, unite
+from samed2.predict.results import ObjectPrediction, unite
 from samed2.predict.rows import Row, plan_rows, refined, to_tensors
 from samed2.predict.session import Session
 from samed2.predict.settings import Settings, settings_from
+from samed2.predict.spans import Allowed, Span, allowed_frames, checked_spans, limits_of, only
 from samed2.predict.tracking import Tracking
 from samed2.predict.zoom import whole_view
 from samed2.prompts import Prompts
@@ -82,6 +85,7 @@ class Predictor:
         *,
         window: str | Window | None = None,
         propagate: Direction | None = None,
+        spans: Mapping[int, Span] | None = None,
         progress: Callable[[int], None] | None = None,
         **settings: Any,
     ) -> Segmentation:
@@ -94,44 +98,36 @@ class Predictor:
             prompts: what to segment, on which frames.
             window: see `samed2.io.resolve_window`.
             propagate: "forward", "backward" or "both"; None segments only the prompted frames.
+            spans: by object id the first and last frame that it may lie on. Such an object is followed through them,
+                in both directions where `propagate` is None, and found nowhere else; a prompt outside widens its span.
             progress: called with the number of each finished frame.
             settings: fields of `Settings`.
 
         Raises:
-            InputError: the file, the prompts, the window or a setting cannot be used.
+            InputError: the file, the prompts, the spans, the window or a setting cannot be used.
         """
         start = time.perf_counter()
         scan = scan if isinstance(scan, Scan) else read(scan)
         chosen = settings_from(settings)
         prompts = prompts.validate(scan)
         resolved = resolve_window(scan, window)
-        objects = {i: SegmentedObject(i, entry.name) for i, entry in prompts.objects.items()}
-        labels = np.zeros((scan.num_frames, scan.height, scan.width), np.uint16 if max(objects) > 255 else np.uint8)
+        ranges = checked_spans(spans or {}, prompts, scan)
+        way = propagate or ("both" if ranges else None)
         answers: Iterator[tuple[int, list[ObjectPrediction]]]
-        if propagate is None:
+        if way is None:
             answers = ((f, self._predict(scan, prompts, f, resolved, chosen)) for f in prompts.frames())
         else:
-            answers = self.propagate(scan, prompts, direction=propagate, window=resolved, **settings)
-        for frame, found in answers:
-            labels[frame] = label_map(found, labels.dtype)
-            for entry in found:
-                objects[entry.id].confidence[frame] = round(entry.confidence, 4)
-                objects[entry.id].present[frame] = bool(entry.mask.any()) and entry.object_score > 0
-            if progress is not None:
-                progress(frame)
-        return Segmentation(
-            labels,
-            list(objects.values()),
-            scan.geometry,
-            {
-                **self.describe(resolved, chosen),
-                "prompts": prompts.to_json(),
-                "propagate": propagate,
-                "seconds": round(time.perf_counter() - start, 4),
-            },
-            scan.name,
-            scan.properties,
-        )
+            allowed = allowed_frames(prompts, ranges, scan.num_frames, follow=propagate is not None)
+            answers = self._follow(scan, prompts, resolved, chosen, Tracking(), way, allowed)
+        result = collect(scan, prompts, answers, progress)
+        result.provenance = {
+            **self.describe(resolved, chosen),
+            "prompts": prompts.to_json(),
+            **({"spans": {str(i): list(span) for i, span in ranges.items()}} if ranges else {}),
+            "propagate": way,
+            "seconds": round(time.perf_counter() - start, 4),
+        }
+        return result
 
     def predict(
         self,
@@ -156,6 +152,7 @@ class Predictor:
         prompts: Prompts,
         *,
         direction: Direction = "both",
+        spans: Mapping[int, Span] | None = None,
         tracking: Tracking | None = None,
         window: str | Window | None = None,
         **settings: Any,
@@ -165,7 +162,7 @@ class Predictor:
         Args:
             direction: "forward", "backward" or "both", see `samed2.predict.propagation.propagate`.
             tracking: how objects are followed.
-            window, settings: as for `segment`.
+            spans, window, settings: as for `segment`.
 
         Yields:
             (frame, predictions) as frames become final; frames where nothing was looked for are left out.
@@ -174,9 +171,9 @@ class Predictor:
             InputError: as `segment`, or an unknown direction.
         """
         scan = scan if isinstance(scan, Scan) else read(scan)
-        chosen, resolved = settings_from(settings), resolve_window(scan, window)
-        followed = tracking or Tracking()
-        return propagate(self.engine, scan, prompts.validate(scan), resolved, chosen, followed, self.memory, direction)
+        chosen, resolved, prompts = settings_from(settings), resolve_window(scan, window), prompts.validate(scan)
+        allowed = allowed_frames(prompts, checked_spans(spans or {}, prompts, scan), scan.num_frames, follow=True)
+        return self._follow(scan, prompts, resolved, chosen, tracking or Tracking(), direction, allowed)
 
     def session(self, scan: Scan | str | PathLike[str], **options: Any) -> Session:
         """Work on a scan in dialogue; options are those of `samed2.predict.session.Session`."""
@@ -192,12 +189,14 @@ class Predictor:
         window: str | Window | None = None,
         confidence: float = 1.0,
         task: str = "",
+        origin: str = "",
         margin: float = 1.3,
         whole: bool = False,
-    ) -> None:
-        """Offer a confirmed (H, W) mask of a frame to the memory.
+    ) -> bool:
+        """Offer a confirmed (H, W) mask of a frame to the memory, and tell whether it was kept.
 
         Args:
+            task, origin: what the object is, and which case it is from.
             margin, whole: it is seen through the view that a prompt would get, or as a whole frame, which is what
                 `recall` compares with.
 
@@ -213,7 +212,8 @@ class Predictor:
         assert logits is not None
         with self.engine.autocast():
             feature = self.model.encode_memory(features.low, logits.to(self.device), binary=True)
-        memory.add(features.low.float().cpu(), feature.float().cpu(), [confidence], task=task, modality=scan.modality)
+        seen, kept = features.low.float().cpu(), feature.float().cpu()
+        return memory.add(seen, kept, [confidence], task=task, modality=scan.modality, origin=origin)[0].kept
 
     @torch.inference_mode()
     def recall(
@@ -259,30 +259,25 @@ class Predictor:
         shape = (self.model.config.memory_encoder_output_channels, grid, grid)
         return SelectiveMemory(capacity, shape, fingerprint=self.fingerprint, **settings)
 
-    @torch.inference_mode()
     def _predict(
         self, scan: Scan, prompts: Prompts, frame: int, window: Window, settings: Settings
     ) -> list[ObjectPrediction]:
-        height, width = scan.height, scan.width
-        rows: list[Row] = []
-        for object_id, entry in prompts.on_frame(frame).objects.items():
-            if entry.frames():
-                rows += plan_rows(object_id, entry, height, width, self.size, settings.margin, settings.zoom)
-        rows, answers = self.engine.look(scan, frame, rows, window, settings, self.memory)
-        again = [
-            (i, better)
-            for i, row in enumerate(rows)
-            if row.refine and (better := refined(row, answers[i].logits[0], self.size, settings.margin)) is not None
-        ]
-        if again:
-            for (i, _), answer in zip(
-                again, self.engine.ask(scan, frame, [r for _, r in again], window, settings, self.memory), strict=True
-            ):
-                answers[i] = answer
-        grouped: dict[int, list[Answer]] = {}
-        for row, answer in zip(rows, answers, strict=True):
-            grouped.setdefault(row.object_id, []).append(answer)
-        return [unite(object_id, parts, settings) for object_id, parts in grouped.items()]
+        return predict_frame(self.engine, scan, prompts, frame, window, settings, self.memory)
+
+    def _follow(
+        self,
+        scan: Scan,
+        prompts: Prompts,
+        window: Window,
+        settings: Settings,
+        tracking: Tracking,
+        direction: Direction,
+        allowed: Allowed,
+    ) -> Iterator[tuple[int, list[ObjectPrediction]]]:
+        """(frame, predictions) of objects where they may lie."""
+        limits = limits_of(allowed)
+        found = propagate(self.engine, scan, prompts, window, settings, tracking, self.memory, direction, limits)
+        return only(found, allowed)
 
     def _load_memory(self, path: Path) -> SelectiveMemory:
         return SelectiveMemory.load(path, fingerprint=self.fingerprint)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from samed2.predict.annotate.bank import CaseMemory, open_memory
+from samed2.predict.annotate.bank import open_memory
 from samed2.predict.annotate.cases import find_cases
 from samed2.predict.annotate.steps import How, correct, propose, remember, uncertainty
 from samed2.predict.annotate.work import Annotation
 
 __all__ = [
     "Annotation",
-    "CaseMemory",
     "How",
     "correct",
     "find_cases",

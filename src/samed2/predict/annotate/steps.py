@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from samed2.errors import InputError
 from samed2.io import Scan, Segmentation, SegmentedObject, Window, resolve_window
-from samed2.predict.annotate.bank import CaseMemory
 from samed2.predict.predictor import Predictor
 from samed2.predict.results import ObjectPrediction
 from samed2.predict.settings import settings_from
@@ -93,20 +92,19 @@ def remember(predictor: Predictor, scan: Scan, masks: NDArray[np.bool_], task: s
         How many entries found room.
 
     Raises:
-        InputError: the masks are of another size than the scan.
+        InputError: the predictor has no memory, or the masks are of another size than the scan.
     """
-    memory = predictor.memory
-    if not isinstance(memory, CaseMemory):
-        raise InputError("memory: cases are remembered in a CaseMemory; open it with CaseMemory.load")
+    if predictor.memory is None:
+        raise InputError("memory: this predictor has none; give it a SelectiveMemory first")
     if masks.shape != scan.shape:
         raise InputError(f"{scan.label}: the mask has shape {masks.shape}, wanted {scan.shape} (frame, y, x)")
     window = resolve_window(scan, how.window)
-    memory.forget(origin, task)
-    memory.origin, memory.kept = origin, 0
-    for frame in _spread(masks, how.remembered):
-        for whole in (False, True):
-            predictor.remember(scan, masks[frame], frame, window=window, task=task, whole=whole)
-    return memory.kept
+    predictor.memory.forget(origin, task)
+    return sum(
+        predictor.remember(scan, masks[frame], frame, window=window, task=task, origin=origin, whole=whole)
+        for frame in _spread(masks, how.remembered)
+        for whole in (False, True)
+    )
 
 
 def uncertainty(result: Segmentation, key: int = 1) -> float:

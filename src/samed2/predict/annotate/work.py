@@ -13,7 +13,7 @@ from typing import Any, Literal
 from samed2.errors import InputError
 from samed2.io import Scan, Segmentation, SegmentedObject, read
 from samed2.predict.annotate import files, page
-from samed2.predict.annotate.bank import open_memory
+from samed2.predict.annotate.bank import open_memory, version_of
 from samed2.predict.annotate.cases import choose, find_cases, mark_of
 from samed2.predict.annotate.state import FILE, Entry, State
 from samed2.predict.annotate.steps import How, correct, propose, remember, uncertainty
@@ -274,7 +274,7 @@ class Annotation:
 
     @property
     def _version(self) -> str:
-        return self.memory.mark(self.task)
+        return version_of(self.memory, self.task)
 
     def _made(self, memory: str) -> str:
         how = self.how

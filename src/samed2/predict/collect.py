@@ -1,0 +1,35 @@
+"""Predictions frame by frame, put together as one segmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from samed2.io import Scan, Segmentation, SegmentedObject
+from samed2.predict.results import ObjectPrediction, label_map
+from samed2.prompts import Prompts
+
+
+def collect(
+    scan: Scan,
+    prompts: Prompts,
+    answers: Iterable[tuple[int, list[ObjectPrediction]]],
+    progress: Callable[[int], None] | None = None,
+) -> Segmentation:
+    """Label map, confidence and presence of the objects of `prompts` on the scan's grid; provenance is left empty.
+
+    Args:
+        answers: (frame, predictions), at least one prediction each; where objects overlap, the larger logit wins.
+        progress: called with the number of each finished frame.
+    """
+    objects = {i: SegmentedObject(i, entry.name) for i, entry in prompts.objects.items()}
+    labels = np.zeros(scan.shape, np.uint16 if max(objects, default=0) > 255 else np.uint8)
+    for frame, found in answers:
+        labels[frame] = label_map(found, labels.dtype)
+        for entry in found:
+            objects[entry.id].confidence[frame] = round(entry.confidence, 4)
+            objects[entry.id].present[frame] = bool(entry.mask.any()) and entry.object_score > 0
+        if progress is not None:
+            progress(frame)
+    return Segmentation(labels, list(objects.values()), scan.geometry, {}, scan.name, scan.properties)
