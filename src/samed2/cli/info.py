@@ -53,7 +53,7 @@ def info(
         if isinstance(values, dict) and section != "window":
             print(f"{section}:")
             table((f"  {name}", _text(value)) for name, value in values.items())
-        elif section in ("series", "warnings") and isinstance(values, list):
+        elif section in ("series", "even runs", "warnings") and isinstance(values, list):
             print(f"{section}:")
             print("\n".join(f"  {_text(value) if isinstance(value, dict) else value}" for value in values))
         else:

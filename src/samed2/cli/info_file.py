@@ -70,6 +70,7 @@ def _facts(scan: Scan, window: str | None) -> dict[str, Any]:
         "frames per second": kept.get("fps"),
         "spacing (frame, y, x) in mm": [float(v) for v in scan.geometry.spacing] if known else None,
         "evenly spaced": "no" if kept.get("evenly_spaced") is False else None,
+        "even runs": kept.get("even_runs"),
         "orientation (frame, y, x)": orientation(scan.geometry) if known else None,
         "centre (RAS) in mm": _centre(scan) if known else None,
         "window": applied.to_dict(),

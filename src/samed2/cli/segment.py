@@ -52,7 +52,9 @@ def segment(
         str | None,
         typer.Option(help="Follow the objects through the volume or video: forward, backward or both."),
     ] = None,
-    series: Annotated[str | None, typer.Option(help="Which DICOM series, by number or UID (samed2 info).")] = None,
+    series: Annotated[
+        str | None, typer.Option(help="Which DICOM series, by number or UID; 0:1 is run 1 of series 0 (samed2 info).")
+    ] = None,
     axis: Annotated[str | None, typer.Option(help="Slices along 0, 1, 2, or axial, coronal, sagittal.")] = None,
     time: Annotated[int | None, typer.Option(min=0, help="Which volume of a 4-D file, from 0.")] = None,
     stack: Annotated[

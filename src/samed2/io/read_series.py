@@ -21,6 +21,7 @@ from samed2.io.series_headers import Slice
 from samed2.io.series_list import Series, choose, find_series
 from samed2.io.series_order import Stack, put_in_order
 from samed2.io.series_pixels import check_header, decode, load, modality_values, stored_range
+from samed2.io.series_runs import listing, split_choice
 
 _CINE = ("ultrasound", "xray", "endoscopy", "rgb")  # frames without a place follow each other in time
 
@@ -54,19 +55,26 @@ def read_entries(
     Args:
         path, name: what the scan is called.
         time: which of several images at each place.
-        series: index, UID or end of the UID, where there are several.
+        series: index, UID or end of the UID, where there are several; ":N" behind it chooses run N of the runs of even
+            spacing that uneven slices make, "0:1" run 1 of series 0.
 
     Raises:
         InputError: see `choose` and `put_in_order`; headers that cannot be decoded.
     """
     with quiet():
         found = find_series(entries, path)
-        chosen = choose(found, path, series)
-        stack = put_in_order(chosen.slices, str(path), time)
+        wanted, run = split_choice(series)
+        chosen = choose(found, path, wanted)
+        stack = put_in_order(chosen.slices, str(path), time, run)
         first = stack.slices[0]
         for one in {each.entry: each for each in stack.slices}.values():
             check_header(one.entry, one.header, pixels_needed=False)
         notes = [*found.notes, *stack.notes]
+        if len(stack.runs) > 1:
+            runs = listing(stack.runs, str(chosen.index))
+            notes.append(
+                f"{path}: its slices make {len(stack.runs)} even runs, each may be read alone (series): {runs}"
+            )
         modality = modality_of(first.header, first.size[2] == 3)
         geometry = _geometry(stack, path, notes)
         source = SeriesSource(stack.slices)
@@ -124,6 +132,9 @@ def _properties(stack: Stack, chosen: Series) -> dict[str, Any]:
     if stack.positions is not None:
         found["frame_positions_lps"] = [[float(v) for v in place] for place in stack.positions]
     found["evenly_spaced"] = stack.even
+    if len(stack.runs) > 1:
+        runs = enumerate(stack.runs)
+        found["even_runs"] = [run.to_dict(f"{chosen.index}:{number}", stack.slices) for number, run in runs]
     if chosen.parts > 1:
         found["series_part"] = chosen.part
     rate = number(header.get("CineRate"), 0.0) or number(header.get("RecommendedDisplayFrameRate"), 0.0)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from samed2.errors import InputError
 from samed2.io.series_fields import Plane, number, short, whole
 from samed2.io.series_headers import Slice
+from samed2.io.series_runs import Run, choose_run, even_runs, offsets
 
 SAME_PLACE = 1e-3  # mm along the normal
 UNEVEN = 0.1  # of the usual distance: how far a slice may lie from its place on an even grid
@@ -31,18 +32,22 @@ class Stack:
     even: bool = True
     in_time: bool = False
     notes: list[str] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
 
 
-def put_in_order(slices: list[Slice], label: str, time: int | None = None) -> Stack:
+def put_in_order(slices: list[Slice], label: str, time: int | None = None, run: int | None = None) -> Stack:
     """A stack of slices that share size, spacing and direction.
 
     Args:
         time: which of several images at each place.
+        run: which of the runs of even spacing, `Stack.runs` of the whole; all slices when None.
 
     Raises:
-        InputError: several images at each place and no `time`, or a `time` that does not exist.
+        InputError: several images at each place and no `time`, or a `time` or `run` that does not exist.
     """
     if any(one.plane is None for one in slices):
+        if run is not None:
+            raise InputError(f"{label}: its images do not say where they lie, got run {run}; leave the run out")
         return _without_place(slices, label, time)
     normal = _plane(slices[0]).normal
     places = np.array([float(_plane(one).origin @ normal) for one in slices])
@@ -55,10 +60,18 @@ def put_in_order(slices: list[Slice], label: str, time: int | None = None) -> St
         groups[-1].append(slices[index])
     groups = [sorted(group, key=lambda one: one.order) for group in groups]
     notes: list[str] = []
-    if len(groups) == 1 and len(slices) > 1 and _different(slices):
+    if len(groups) == 1 and len(slices) > 1 and _different(slices) and run is None:
         return _in_time(groups[0], label, time)
     chosen = _one_each(groups, label, time, notes)
+    if run is not None:
+        part = choose_run(_runs(chosen), run, label)
+        chosen = chosen[part.start : part.stop]
     return _placed(chosen, normal, label, notes)
+
+
+def _runs(slices: list[Slice]) -> list[Run]:
+    plane = _plane(slices[0])
+    return even_runs(np.stack([_plane(one).origin for one in slices]), UNEVEN, min(plane.spacing) / 2)
 
 
 def _plane(one: Slice) -> Plane:
@@ -127,11 +140,8 @@ def _placed(slices: list[Slice], normal: NDArray[np.float64], label: str, notes:
         gap = abs(number(slices[0].header.get("SpacingBetweenSlices"), 0.0))
         step = normal * (gap if 0 < gap < np.inf else slices[0].thickness or 1.0)
         return Stack(slices, _affine(step, plane, plane.origin), origins, notes=notes)
-    step = (origins[-1] - origins[0]) / (len(slices) - 1)
-    off = origins - (origins[0] + np.arange(len(slices))[:, None] * step)
+    step, along, sideways = offsets(origins)
     usual = float(np.linalg.norm(step))
-    along = off @ (step / usual)
-    sideways = np.linalg.norm(off - along[:, None] * (step / usual), axis=1)
     even = True
     if np.abs(along).max() > UNEVEN * usual:
         even = False
@@ -149,7 +159,8 @@ def _placed(slices: list[Slice], normal: NDArray[np.float64], label: str, notes:
     if len(thick) > 1:
         listed = ", ".join(f"{value:g} mm ({count} slices)" for value, count in sorted(thick.items())[:6])
         notes.append(f"{label}: slice thickness changes: {listed}")
-    return Stack(slices, _affine(step, plane, origins[0]), origins, even, notes=notes)
+    runs = [] if even else _runs(slices)
+    return Stack(slices, _affine(step, plane, origins[0]), origins, even, notes=notes, runs=runs)
 
 
 def _uneven(slices: list[Slice], places: NDArray[np.float64], off: float, label: str) -> str:
