@@ -101,6 +101,31 @@ def test_only_a_range_is_propagated(session):
         list(session.propagate(frames=(3, 9)))
 
 
+def test_a_limited_object_is_found_in_its_range_alone(predictor, volume, session, tmp_path):
+    session.add_box(1, 2, 10, 12, 40, 50)
+    session.add_box(2, 0, 5, 5, 30, 30)
+    list(session.propagate())
+    session.limit(1, (1, 3))
+    assert session.frames(1) == [1, 2, 3] and session.frames(2) == [0, 1, 2, 3, 4]
+    list(session.propagate())
+    assert session.frames(1) == [1, 2, 3]
+    again = Session.load(session.save(tmp_path / "work.json"), predictor, volume)
+    list(again.propagate())
+    assert state(again) == state(session)
+    assert session.result().provenance["spans"] == {"1": [1, 3]}
+    assert sorted(f for f, _ in session.propagate(objects=[1], frames=(3, 4))) == [3]
+    assert list(session.propagate(objects=[1], frames=(4, 4))) == []
+    session.add_point(1, 4, 20, 20)  # what is said beyond counts
+    list(session.propagate(objects=[1]))
+    assert session.frames(1) == [1, 2, 3, 4]
+    session.limit(1, None)
+    list(session.propagate(objects=[1]))
+    assert session.frames(1) == [0, 1, 2, 3, 4]
+    while session.undo():
+        pass
+    assert session.objects == {}
+
+
 def test_confirmed_masks_stay_and_are_remembered(predictor, volume):
     own = Predictor(predictor.model, "cpu")
     own.memory = own.new_memory()
@@ -110,6 +135,7 @@ def test_confirmed_masks_stay_and_are_remembered(predictor, volume):
     mask = session.mask(1, 4)
     assert session.confirm(1, [2, 4]) == 2
     assert len(own.memory) == 4 and {e.task for e in own.memory.entries} == {"liver"}
+    assert {e.origin for e in own.memory.entries} == {volume.name}
     assert {e.confidence for e in own.memory.entries} == {1.0}
     list(session.propagate())
     np.testing.assert_array_equal(session.mask(1, 4), mask)
@@ -162,6 +188,9 @@ def test_two_sessions_never_touch_each_other(predictor, volume):
         (lambda t: t[: len(t) // 2], "cut off"),
         (lambda t: json.dumps({**json.loads(t), "format": "other"}), "samed2-session"),
         (lambda t: json.dumps({**json.loads(t), "format_version": 9}), "version 9"),
+        (lambda t: json.dumps({**json.loads(t), "spans": {"1": [3, 99]}}), "99"),
+        (lambda t: json.dumps({**json.loads(t), "spans": {"1": 3}}), "whole session"),
+        (lambda t: json.dumps({**json.loads(t), "spans": 3}), "whole session"),
         (lambda t: json.dumps({**json.loads(t), "answers": [{"frame": 0, "id": 1}]}), "restored"),
         (lambda t: json.dumps({k: v for k, v in json.loads(t).items() if k != "prompts"}), "whole session"),
     ],
@@ -190,6 +219,8 @@ def test_another_scan_is_refused(predictor, session, tmp_path):
         lambda s: s.add_mask(1, 0, np.ones((3, 3))),
         lambda s: s.remove(4),
         lambda s: s.confirm(4),
+        lambda s: s.limit(4, (0, 1)),
+        lambda s: s.limit(1, (3, 9)),
         lambda s: list(s.propagate(objects=[4])),
     ],
 )

@@ -13,28 +13,28 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from samed2.errors import InputError
-from samed2.io import Scan, Segmentation, SegmentedObject, Window, resolve_window
+from samed2.io import Scan, Window, resolve_window
 from samed2.predict import session_file
 from samed2.predict.held import Held
 from samed2.predict.propagation import Direction, propagate
-from samed2.predict.results import ObjectPrediction, label_map
-from samed2.predict.session_file import Key, State
+from samed2.predict.results import ObjectPrediction
+from samed2.predict.session_state import History, State, clear_frame, copied
+from samed2.predict.session_view import SessionView
 from samed2.predict.settings import fields_of, settings_from
+from samed2.predict.spans import Allowed, Span, allowed_frames, checked_spans, limits_of, only
 from samed2.predict.tracking import Tracking
-from samed2.prompts import ObjectPrompts, Prompts
+from samed2.prompts import Prompts
 
 if TYPE_CHECKING:
     from samed2.predict.predictor import Predictor
 
-KEPT_STATES = 200
 AUTOSAVE_SECONDS = 10.0
 
 
-class Session:
+class Session(SessionView):
     """Interactive segmentation of one scan; made by `Predictor.session`.
 
     Args:
@@ -56,68 +56,9 @@ class Session:
         autosave: str | PathLike[str] | None = None,
         **settings: Any,
     ) -> None:
-        self.predictor, self.scan = predictor, scan
-        self.window = resolve_window(scan, window)
-        self.tracking, self.settings = tracking or Tracking(), settings_from(settings)
+        super().__init__(predictor, scan, resolve_window(scan, window), tracking or Tracking(), settings_from(settings))
         self.autosave = Path(autosave) if autosave is not None else None
-        self._states, self._at = [State()], 0
         self._saved = 0.0
-
-    # what there is
-
-    @property
-    def objects(self) -> dict[int, str]:
-        """Object ids and names, in the order they were added."""
-        return {i: entry.name for i, entry in self._now.prompts.objects.items()}
-
-    @property
-    def prompts(self) -> Prompts:
-        """A copy of all prompts."""
-        return _copied(self._now.prompts)
-
-    def mask(self, object_id: int, frame: int) -> NDArray[np.bool_] | None:
-        """The (H, W) mask of an object on a frame, None where it has not been looked for."""
-        held = self._now.answers.get((frame, object_id))
-        return held.mask if held is not None else None
-
-    def prediction(self, object_id: int, frame: int) -> ObjectPrediction | None:
-        """The same with its confidence and object score."""
-        held = self._now.answers.get((frame, object_id))
-        return held.back() if held is not None else None
-
-    def frames(self, object_id: int) -> list[int]:
-        """The frames on which an object has an answer, in order."""
-        return sorted(frame for frame, i in self._now.answers if i == object_id)
-
-    def labels(self, frame: int) -> NDArray[Any]:
-        """(H, W) label map of a frame: a pixel of several objects goes to the surest."""
-        found = [held for (f, _), held in self._now.answers.items() if f == frame]
-        dtype = np.dtype(np.uint16 if max(self.objects, default=0) > 255 else np.uint8)
-        if not found:
-            return np.zeros((self.scan.height, self.scan.width), dtype)
-        several = [held.back() for held in found]
-        for prediction in several:
-            prediction.logits = prediction.logits * (1 + prediction.confidence)
-        return label_map(several, dtype)
-
-    def result(self) -> Segmentation:
-        """All frames as one label map on the scan's grid, with confidences and how it came about."""
-        state = self._now
-        objects = {i: SegmentedObject(i, entry.name) for i, entry in state.prompts.objects.items()}
-        dtype = np.uint16 if max(objects, default=0) > 255 else np.uint8
-        labels = np.zeros(self.scan.shape, dtype)
-        for frame in sorted({frame for frame, _ in state.answers}):
-            labels[frame] = self.labels(frame)
-        for (frame, object_id), held in state.answers.items():
-            objects[object_id].confidence[frame] = round(held.confidence, 4)
-            objects[object_id].present[frame] = held.object_score > 0
-        provenance = {
-            **self.predictor.describe(self.window, self.settings),
-            "prompts": state.prompts.to_json(),
-            "confirmed": sorted(state.confirmed),
-        }
-        scan = self.scan
-        return Segmentation(labels, list(objects.values()), scan.geometry, provenance, scan.name, scan.properties)
 
     # what a person says
 
@@ -147,14 +88,12 @@ class Session:
     def add_mask(self, object_id: int, frame: int, mask: ArrayLike, name: str = "") -> ObjectPrediction:
         """Put a (H, W) mask in place of what the object has on that frame; it is kept as it is given."""
         prompts = self._named(object_id, name)
-        _without(prompts.objects[object_id], frame)
+        clear_frame(prompts.objects[object_id], frame)
         prompts.add_mask(object_id, frame, mask)
         prompts = prompts.validate(self.scan)
         given = prompts.objects[object_id].masks[frame]
         exact = ObjectPrediction(object_id, given, given * 2.0 - 1.0, 1.0, 1.0)
-        self._push(
-            replace(self._now, prompts=prompts, answers={**self._now.answers, (frame, object_id): Held.of(exact)})
-        )
+        self._push(self._now.with_answer(frame, exact, prompts))
         return exact
 
     def remove(self, object_id: int, frame: int | None = None) -> None:
@@ -164,18 +103,31 @@ class Session:
             InputError: there is no such object.
         """
         self._known(object_id)
-        prompts = _copied(self._now.prompts)
+        prompts, spans = copied(self._now.prompts), dict(self._now.spans)
         if frame is None:
             del prompts.objects[object_id]
+            spans.pop(object_id, None)
         else:
-            _without(prompts.objects[object_id], frame)
+            clear_frame(prompts.objects[object_id], frame)
+        left = self._now.only(lambda key: key[1] != object_id or (frame is not None and key[0] != frame))
+        self._push(replace(left, prompts=prompts, spans=spans))
 
-        def stays(key: Key) -> bool:
-            return key[1] != object_id or (frame is not None and key[0] != frame)
+    def limit(self, object_id: int, frames: Span | None) -> None:
+        """Say that an object lies on no frame before the first or after the last of `frames`; None takes that back.
 
-        answers = {key: held for key, held in self._now.answers.items() if stays(key)}
-        confirmed = frozenset(filter(stays, self._now.confirmed))
-        self._push(State(prompts, answers, confirmed))
+        What was found beyond goes. A prompt beyond, said before or later, widens the range.
+
+        Raises:
+            InputError: there is no such object, or it is no range of frames.
+        """
+        self._known(object_id)
+        state = self._now
+        spans = {i: span for i, span in state.spans.items() if i != object_id}
+        if frames is not None:
+            spans |= checked_spans({object_id: frames}, state.prompts, self.scan)
+            first, last = spans[object_id]
+            state = state.only(lambda key: key[1] != object_id or first <= key[0] <= last)
+        self._push(replace(state, spans=spans))
 
     def propagate(
         self,
@@ -196,14 +148,18 @@ class Session:
             self._known(object_id)
         prompts = Prompts({i: e for i, e in self._now.prompts.objects.items() if i in chosen and e.frames()})
         prompts = prompts.validate(self.scan)
+        allowed, limits = self._where(prompts, frames)
         start, answers = self._now, dict(self._now.answers)
         self._push(replace(start, answers=answers))
+        if limits is None:
+            return
         engine, memory = self.predictor.engine, self.predictor.memory
         given = {(f, i) for i, entry in prompts.objects.items() for f in entry.masks if not entry.on_frame(f).points}
         try:
-            for frame, found in propagate(
-                engine, self.scan, prompts, self.window, self.settings, self.tracking, memory, direction, frames
-            ):
+            followed = propagate(
+                engine, self.scan, prompts, self.window, self.settings, self.tracking, memory, direction, limits
+            )
+            for frame, found in only(followed, allowed):
                 kept = [p for p in found if (frame, p.id) not in given and (frame, p.id) not in start.confirmed]
                 answers.update({(frame, p.id): Held.of(p) for p in kept})
                 yield frame, found
@@ -236,7 +192,13 @@ class Session:
                 assert mask is not None
                 for whole in (False, True):  # one for prompts, one for recall without any
                     self.predictor.remember(
-                        self.scan, mask, frame, window=self.window, task=task or self.objects[object_id], whole=whole
+                        self.scan,
+                        mask,
+                        frame,
+                        window=self.window,
+                        task=task or self.objects[object_id],
+                        origin=self.scan.name,
+                        whole=whole,
                     )
         self._push(replace(self._now, confirmed=self._now.confirmed | {(frame, object_id) for frame in chosen}))
         return len(chosen)
@@ -278,66 +240,43 @@ class Session:
         """
         found = session_file.read(path, scan)
         session = cls(predictor, found.scan, window=found.window, tracking=found.tracking, **found.settings)
-        session._states = [found.state]
+        session._history = History(found.state)
         session.autosave = Path(autosave) if autosave is not None else None
         return session
 
     # inside
 
-    @property
-    def _now(self) -> State:
-        return self._states[self._at]
-
     def _say(self, prompts: Prompts, object_id: int, frame: int) -> ObjectPrediction:
         """Ask about one object on one frame and make that the new state."""
         asked = Prompts({object_id: prompts.objects[object_id].on_frame(frame)})
         found = self.predictor.predict(self.scan, asked, frame, window=self.window, **fields_of(self.settings))[0]
-        answers = {**self._now.answers, (frame, object_id): Held.of(found)}
-        self._push(replace(self._now, prompts=prompts, answers=answers))
+        self._push(self._now.with_answer(frame, found, prompts))
         return found
 
     def _named(self, object_id: int, name: str) -> Prompts:
-        prompts = _copied(self._now.prompts)
+        prompts = copied(self._now.prompts)
         prompts.add_object(object_id, name)
         return prompts
 
-    def _known(self, object_id: int) -> None:
-        if object_id not in self._now.prompts.objects:
-            known = ", ".join(map(str, self.objects)) or "none"
-            raise InputError(f"object {object_id}: is unknown, the objects are {known}")
-
-    def _found(self, object_id: int, frame: int) -> bool:
-        mask = self.mask(object_id, frame)
-        return mask is not None and bool(mask.any())
+    def _where(self, prompts: Prompts, frames: Span | None) -> tuple[Allowed, Span | None]:
+        """The frames on which each of some objects may lie, and the range to answer for; None where it is empty."""
+        count = self.scan.num_frames
+        if frames is not None and not 0 <= frames[0] <= frames[1] < count:
+            raise InputError(f"frames: got {frames[0]} to {frames[1]}, wanted a range within 0 to {count - 1}")
+        spans = {i: span for i, span in self._now.spans.items() if i in prompts.objects}
+        allowed = allowed_frames(prompts, checked_spans(spans, prompts, self.scan), count, follow=True)
+        return allowed, limits_of(allowed, frames)
 
     def _push(self, state: State) -> None:
-        self._states = [*self._states[: self._at + 1], state][-KEPT_STATES:]
-        self._at = len(self._states) - 1
+        self._history.push(state)
         self._save_by_itself()
 
     def _move(self, step: int) -> bool:
-        if not 0 <= self._at + step < len(self._states):
-            return False
-        self._at += step
-        self._save_by_itself()
-        return True
+        moved = self._history.move(step)
+        if moved:
+            self._save_by_itself()
+        return moved
 
     def _save_by_itself(self) -> None:
         if self.autosave is not None:
             self.save(self.autosave)
-
-
-def _copied(prompts: Prompts) -> Prompts:
-    """The same prompts; lists are new, masks are shared and never written to."""
-    return Prompts(
-        {
-            i: replace(entry, points=list(entry.points), boxes=list(entry.boxes), masks=dict(entry.masks))
-            for i, entry in prompts.objects.items()
-        }
-    )
-
-
-def _without(entry: ObjectPrompts, frame: int) -> None:
-    entry.points = [p for p in entry.points if p[0] != frame]
-    entry.boxes = [b for b in entry.boxes if b[0] != frame]
-    entry.masks.pop(frame, None)

@@ -1,10 +1,9 @@
-"""What a session remembers, and its file."""
+"""The file of a session."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +15,9 @@ from samed2.io import Scan, Window
 from samed2.io import read as read_scan
 from samed2.io.atomic import atomic_write
 from samed2.predict.held import Held
+from samed2.predict.session_state import State
 from samed2.predict.settings import fields_of
+from samed2.predict.spans import checked_spans
 from samed2.predict.tracking import Tracking
 from samed2.prompts import Prompts
 
@@ -24,17 +25,6 @@ if TYPE_CHECKING:
     from samed2.predict.session import Session
 
 FORMAT, FORMAT_VERSION = "samed2-session", 1
-
-Key = tuple[int, int]  # (frame, object id)
-
-
-@dataclass(frozen=True)
-class State:
-    """Everything a user has said and got so far. Its contents are never changed, only replaced."""
-
-    prompts: Prompts = field(default_factory=Prompts)
-    answers: dict[Key, Held] = field(default_factory=dict)
-    confirmed: frozenset[Key] = frozenset()
 
 
 class Found(NamedTuple):
@@ -61,6 +51,7 @@ def write(session: Session, state: State, path: str | PathLike[str]) -> Path:
         "prompts": state.prompts.to_json(),
         "answers": [{"frame": frame, **held.to_json()} for (frame, _), held in state.answers.items()],
         "confirmed": sorted(state.confirmed),
+        "spans": {str(i): list(span) for i, span in state.spans.items()},
     }
     return atomic_write(path, json.dumps(data))
 
@@ -82,7 +73,8 @@ def read(path: str | PathLike[str], scan: Scan | None) -> Found:
         confirmed = frozenset((int(frame), int(i)) for frame, i in data["confirmed"])
         prompts = Prompts.from_json(data["prompts"]) if data["prompts"]["objects"] else Prompts()
         settings = {**data["settings"], "looks": tuple(data["settings"]["looks"])}
-        state = State(prompts, answers, confirmed)
+        spans = {int(i): (int(first), int(last)) for i, (first, last) in dict(data.get("spans", {})).items()}
+        state = State(prompts, answers, confirmed, checked_spans(spans, prompts, scan))
         return Found(scan, Window(**data["window"]), settings, Tracking(**data["tracking"]), state)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: is not a whole session ({error!r}); open an older copy") from error
