@@ -7,10 +7,12 @@ import pickle
 import numpy as np
 import pytest
 from tests.data.convert.dicom_files import COLUMNS, ROWS, lps, rtstruct, seg, series, stored
+from tests.io import dicom_made
 
 from samed2.data.cases import Case, Dropped
 from samed2.data.convert import Source, find_cases
 from samed2.errors import InputError
+from samed2.io import Segmentation, SegmentedObject, read, write
 from samed2.io.read_rtstruct import fill_contours
 
 SHAPE = (4, ROWS, COLUMNS)
@@ -115,6 +117,43 @@ def test_contours_are_filled_by_pixel_centres_in_any_order():
         mask = fill_contours(several, (12, 12))
         assert mask.sum() == 8 * 9 - 3 * 3 and not mask[3, 3] and mask[1, 1] and mask[8, 9]
     assert fill_contours([outer[:2]], (12, 12)).sum() == 0
+
+
+@pytest.mark.parametrize("ending", ["seg", "rtstruct"])
+def test_a_multi_frame_file_is_a_series(tmp_path, ending):
+    folder = tmp_path / "P1/mr"
+    dicom_made.enhanced(folder / "in.dcm", [2, 0, 3, 1], PatientID="P1")
+    scan = read(folder / "in.dcm")
+    labels = np.zeros(scan.shape, np.uint8)
+    labels[1:3, 2:7, 3:9] = 1
+    objects = [SegmentedObject(1, "liver")]
+    write(Segmentation(labels, objects, scan.geometry, properties=scan.properties), tmp_path / f"P1/a_{ending}.dcm")
+    (case,), dropped = search(tmp_path)
+    assert dropped == {} and (case.name, case.patient, case.modality) == ("P1_mr", "P1", "mr")
+    loaded = pickle.loads(pickle.dumps(case)).load()
+    np.testing.assert_array_equal(loaded.masks["liver"], labels > 0)
+    np.testing.assert_array_equal(loaded.frames, scan.frames())
+    np.testing.assert_allclose(loaded.scan.geometry.affine, scan.geometry.affine)
+
+
+@pytest.mark.parametrize(
+    ("places", "times", "words"),
+    [
+        ([0, 1, 3, 4], None, "1 slices are missing"),
+        ([0, 0, 0], [1, 2, 3], "all slices lie at one place"),
+        ([0, 1, 0, 1], [1, 1, 2, 2], "2 images at each of its 2 places"),
+    ],
+    ids=["gap", "in time", "time points"],
+)
+def test_a_multi_frame_file_that_is_no_block_is_refused_when_loaded(tmp_path, places, times, words):
+    dicom_made.enhanced(tmp_path / "in.dcm", [0, 1, 2])
+    scan = read(tmp_path / "in.dcm")
+    labels = np.ones(scan.shape, np.uint8)
+    result = Segmentation(labels, [SegmentedObject(1, "liver")], scan.geometry, properties=scan.properties)
+    write(result, tmp_path / "a_seg.dcm")
+    dicom_made.enhanced(tmp_path / "in.dcm", places, times)
+    with pytest.raises(InputError, match=words):
+        search(tmp_path)[0][0].load()
 
 
 @pytest.mark.parametrize(
@@ -253,7 +292,10 @@ def test_real_segs_agree_with_highdicom(data_dir):
         "24x38x3_image": (("liver",), (3, 38, 24)),
         "ct-3slice": (("liver", "green", "orange", "purple", "light_blue", "dark_blue"), (3, 512, 512)),
     }
-    assert set(dropped) == {"23x38x3_multiframe", "24x38x3_multiframe"}
+    assert {name: reason.partition(":")[0] for name, reason in dropped.items()} == {
+        "23x38x3_multiframe": "image without label",
+        "24x38x3_multiframe": "image without label",
+    }
     loaded = next(c for c in cases if c.name == "ct-3slice").load()
     assert loaded.scan.geometry.spacing == pytest.approx((1, 0.810547, 0.810547)) and loaded.frames.min() < -1000
     liver = hd.seg.segread(root / "liver.dcm")

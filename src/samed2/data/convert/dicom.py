@@ -30,7 +30,7 @@ from samed2.io.read_itk import is_itk
 
 _SEG, _RTSTRUCT = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"), "1.2.840.10008.5.1.4.1.1.481.3"
 _TAGS = [
-    "SOPClassUID", "Modality", "SeriesInstanceUID", "FrameOfReferenceUID", "PatientID", "NumberOfFrames", "Rows",
+    "SOPClassUID", "Modality", "SeriesInstanceUID", "FrameOfReferenceUID", "PatientID", "Rows",
     "ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence", "SegmentSequence", "StructureSetROISequence",
     "ROIContourSequence",
 ]  # fmt: skip
@@ -45,7 +45,6 @@ class _Series:
     modality: str
     patient: str
     frame_of_reference: str
-    multi_frame: bool
     files: list[str] = field(default_factory=list)
     labels: list[_Label] = field(default_factory=list)
 
@@ -164,7 +163,6 @@ def _take(header: Any, path: str, series: dict[str, _Series], labels: list[_Labe
             {"CT": "ct", "MR": "mr", "PT": "pet"}.get(str(header.get("Modality", "")), "unknown"),
             str(header.get("PatientID", "") or "").strip(),
             str(header.get("FrameOfReferenceUID", "")),
-            int(header.get("NumberOfFrames") or 1) > 1,
         )
     one.files.append(path)
     return True
@@ -203,8 +201,6 @@ def _series_cases(source: Source, several: list[_Series]) -> Iterator[Case | Dro
         found = wanted(source.objects, (label for several in one.labels for label in several.names))
         if not one.labels:
             yield Dropped(source.name, name, "image without label: no SEG or RTSTRUCT refers to the series", files)
-        elif one.multi_frame:
-            yield Dropped(source.name, name, "not read yet: multi-frame images; convert them to single frames", files)
         elif not found:
             yield Dropped(source.name, name, f"no label of an object: has none of {', '.join(source.objects)}", files)
         else:
