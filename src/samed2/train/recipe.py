@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -17,6 +17,9 @@ class Strict(BaseModel):
     """Unknown fields are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Form = TypeVar("Form", bound=BaseModel)
 
 
 class DataRecipe(Strict):
@@ -112,7 +115,12 @@ class Recipe(Strict):
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
-    """Read a YAML recipe; `overrides` are FIELD=VALUE with dots for nesting, such as `stages.0.steps=100`.
+    """The recipe of a training run; see `load_form`."""
+    return load_form(path, overrides, Recipe)
+
+
+def load_form(path: Path, overrides: list[str] | None, form: type[Form]) -> Form:
+    """Read a YAML recipe of some form; `overrides` are FIELD=VALUE with dots for nesting, such as `stages.0.steps=100`.
 
     Relative paths in the file are relative to the working directory.
 
@@ -127,11 +135,13 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
-        raise InputError(f"{path}: got {type(values).__name__}, wanted fields such as seed, data, model, stages")
+        raise InputError(
+            f"{path}: got {type(values).__name__}, wanted fields such as {', '.join(list(form.model_fields)[:4])}"
+        )
     for text in overrides or []:
         _override(values, text)
     try:
-        return Recipe.model_validate(values)
+        return form.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
