@@ -90,7 +90,11 @@ def _header(entry: Entry) -> Any:
     import pydicom
 
     with reading(entry.path, "DICOM, which the segmentation was made on"), quiet(), entry.open() as stream:
-        return pydicom.dcmread(stream, stop_before_pixels=True, force=True)
+        header = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
+    methods = ("DeidentificationMethod", "DeidentificationMethodCodeSequence")
+    if header.get("PatientIdentityRemoved") == "YES" and not any(header.get(keyword) for keyword in methods):
+        header.DeidentificationMethod = "not stated by the source"  # one of the two is required then
+    return header
 
 
 def _check_files(job: Job, entries: list[Entry], frames: list[SourceFrame]) -> None:

@@ -78,6 +78,8 @@ def _build(job: Job, source: DicomSource, pixels: NDArray[Any]) -> Any:
         specific_character_set="ISO_IR 192",
         omit_empty_frames=bool(pixels.any()),
     )
+    if any(frame.plane is None for frame in source.frames):  # then required, though it may be empty
+        dataset.PatientOrientation = source.headers[0].get("PatientOrientation")
     return dataset
 
 
