@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import nibabel
@@ -59,11 +60,15 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(own: Predictor, folder: Path, tmp_path: Path):
-    """Return a function that opens the annotation anew, as another run would."""
+    """Return a function that opens the annotation anew, as another run would; the one before lets go of its folder."""
+    opened: dict[str, Annotation] = {}
 
     def call(out: str = "out", **options) -> Annotation:
         given = {"how": HOW, "bank": tmp_path / "bank.safetensors", "task": "blob", "folder": folder, **options}
-        return Annotation(own, out=tmp_path / out, **given)
+        if out in opened:
+            opened[out].close()
+        opened[out] = Annotation(own, out=tmp_path / out, **given)
+        return opened[out]
 
     return call
 
@@ -310,6 +315,42 @@ def test_a_memory_changed_by_others_is_not_written_over(start, tmp_path, own):
     with pytest.raises(InputError, match="changed by something else"):
         list(work.confirm(["p0.png"]))
     assert statuses(start())["p0.png"] == "corrected" and start().known == 2
+
+
+def test_two_do_not_work_in_one_folder(start, own, folder, tmp_path):
+    def other() -> Annotation:
+        return Annotation(own, folder, "blob", tmp_path / "bank.safetensors", tmp_path / "out", HOW)
+
+    with start() as work:
+        with pytest.raises(InputError, match=f"out: is being written by process {os.getpid()}"):
+            other()
+        ok(work.correct({"p0.png": box()}))
+    (tmp_path / "out" / ".annotate.lock").write_text('{"pid": 1, "host": "of a dead process"}')
+    with other() as taken:
+        assert statuses(taken)["p0.png"] == "corrected"
+    assert not (tmp_path / "out" / ".annotate.lock").exists()
+
+
+def test_an_annotation_that_does_not_open_lets_go(start):
+    with start() as work:
+        ok(work.propose())
+    with pytest.raises(InputError, match="belongs to task"):
+        start(task="liver")
+    assert start().cases
+
+
+def test_the_memory_is_saved_on_the_way(start, tmp_path, monkeypatch):
+    monkeypatch.setattr("samed2.predict.annotate.work.SAVE_SECONDS", 0.0)
+    work = start()
+    ok(work.correct({"p0.png": box(), "p1.png": box()}))
+    for name in ("p0.png", "p1.png"):
+        filled(work, name)
+    steps = work.confirm(["p0.png", "p1.png"])
+    next(steps)
+    later = start()  # the first one was killed here
+    assert statuses(later)["p0.png"] == "confirmed" and later.known == 2
+    ok(later.confirm(["p1.png"]))
+    assert start().known == 4
 
 
 def test_names_that_differ_only_in_suffix_keep_files_of_their_own(start, folder):

@@ -16,7 +16,8 @@ from samed2.errors import InputError
 
 if TYPE_CHECKING:
     from samed2.predict.annotate import Annotation
-    from samed2.predict.annotate.work import Done, Order
+    from samed2.predict.annotate.overview import Order
+    from samed2.predict.annotate.work import Done
     from samed2.prompts import Prompts
 
 Texts = list[str] | None
@@ -60,14 +61,15 @@ def annotate(
     from samed2.predict.annotate import Annotation, How
 
     how = How(window, modality, looks, condition)
-    work = Annotation(Predictor.from_pretrained(model, device=device), folder, task, memory, out, how, extra)
-    try:
-        problems = _run(work, given, prompts, confirm or [], confirm_all_above, reopen or [], quiet or as_json)
-    except BaseException:
-        with contextlib.suppress(InputError):
-            work.write_page(order)  # type: ignore[arg-type]
-        raise
-    index = work.write_page(order)  # type: ignore[arg-type]
+    predictor = Predictor.from_pretrained(model, device=device)
+    with Annotation(predictor, folder, task, memory, out, how, extra) as work:
+        try:
+            problems = _run(work, given, prompts, confirm or [], confirm_all_above, reopen or [], quiet or as_json)
+        except BaseException:
+            with contextlib.suppress(InputError):
+                work.write_page(order)  # type: ignore[arg-type]
+            raise
+        index = work.write_page(order)  # type: ignore[arg-type]
     if as_json:
         print_json({**work.report(order), "index": str(index)})  # type: ignore[arg-type]
     else:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from samed2.errors import InputError
 from samed2.io import Scan, Segmentation, SegmentedObject, read
-from samed2.predict.annotate import files, page
+from samed2.io.lock import locked
+from samed2.predict.annotate import files
 from samed2.predict.annotate.bank import open_memory, version_of
-from samed2.predict.annotate.cases import choose, find_cases, mark_of
+from samed2.predict.annotate.cases import choose, digest, find_cases, mark_of
+from samed2.predict.annotate.overview import Overview
 from samed2.predict.annotate.state import FILE, Entry, State
 from samed2.predict.annotate.steps import How, correct, propose, remember, uncertainty
 from samed2.predict.predictor import Predictor
 from samed2.prompts import Prompts
 
-Order = Literal["unsure", "sure"]
 Extra = tuple[tuple[str, str], ...]
+LOCK = ".annotate.lock"
+SAVE_SECONDS = 5.0  # between two savings of the memory
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,11 @@ class Done:
     note: str = ""
 
 
-class Annotation:
+class Annotation(Overview):
     """Cases of one folder and one task, with their state in `out` and the memory they feed.
 
     Every step yields a `Done` per case; the state is written after each, so that an interrupt loses one case at most.
+    `out` is locked until `close`, the end of a `with` block, or the end of the process.
 
     Args:
         predictor: the model; its own memory is not used.
@@ -47,7 +51,8 @@ class Annotation:
         extra: (writer, end of the file's name) of further files per case.
 
     Raises:
-        InputError: no cases, another annotation's `out`, or a memory that does not fit the model.
+        InputError: no cases, another annotation's `out`, one that another process works in, or a memory that does not
+            fit the model.
     """
 
     def __init__(
@@ -58,42 +63,29 @@ class Annotation:
         self.folder, self.task, self.bank, self.out = folder, task, bank, out
         self.how, self.extra = how, extra
         self._refused: dict[str, str] = {}  # case -> why its correction failed in this run
+        self._bank_mark = mark_of(bank) if bank.exists() else ""
         self.memory = open_memory(predictor, bank)
         self.predictor = copy(predictor)  # of its own for the memory; model and cached embeddings are shared
         self.predictor.memory = self.memory
-        self._bank_mark = mark_of(bank) if bank.exists() else ""
         self.paths = find_cases(folder, [out, bank])
         files.make_folder(out)
-        self.state = State.open(out / FILE, folder.resolve().name, task)
+        with ExitStack() as held:
+            held.enter_context(locked(out / LOCK))
+            self.state = State.open(out / FILE, folder.resolve().name, task)
+            self._held = held.pop_all()
+        self._saved = time.monotonic()
         for name in self.paths:
             self.state.cases.setdefault(name, Entry())
 
-    @property
-    def cases(self) -> dict[str, Entry]:
-        """The cases whose files are there."""
-        return {name: self.state.cases[name] for name in self.paths}
+    def close(self) -> None:
+        """Let go of `out`."""
+        self._held.close()
 
-    @property
-    def known(self) -> int:
-        """Entries of the task in the memory."""
-        return sum(entry.task == self.task for entry in self.memory.entries)
+    def __enter__(self) -> Annotation:
+        return self
 
-    def ranking(self, order: Order = "unsure") -> list[str]:
-        """The cases that are not confirmed, those without a mask before the others, then by uncertainty."""
-        left = [name for name, entry in self.cases.items() if entry.status != "confirmed"]
-        turn = -1.0 if order == "unsure" else 1.0
-        known = {name: self.cases[name].uncertainty for name in left}
-        return sorted(left, key=lambda name: (known[name] is not None, turn * (known[name] or 0.0)))
-
-    def sure(self, confidence: float) -> list[str]:
-        """The cases proposed or corrected with at least this confidence, one minus their uncertainty."""
-        return [
-            name
-            for name, entry in self.cases.items()
-            if entry.status in ("proposed", "corrected")
-            and entry.uncertainty is not None
-            and 1 - entry.uncertainty >= confidence - 1e-9
-        ]
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # steps
 
@@ -139,9 +131,9 @@ class Annotation:
                 yield done
 
     def confirm(self, names: Iterable[str]) -> Iterator[Done]:
-        """Take masks as right, as their files hold them now, and write them to the memory, which is then saved.
+        """Take masks as right, as their files hold them now, and write them to the memory.
 
-        Where it is interrupted, what was remembered until then is saved.
+        The memory is saved every few seconds and at the end, also where it is interrupted.
         """
         done: dict[str, Entry] = {}
         try:
@@ -151,14 +143,15 @@ class Annotation:
                     continue
                 try:
                     done[name] = self._remember(name, entry)
-                    yield Done(name, note=self._note(done[name]))
                 except InputError as error:
                     yield Done(name, str(error))
+                    continue
+                note = self._note(done[name])
+                if time.monotonic() - self._saved > SAVE_SECONDS:
+                    self._settle(done)
+                yield Done(name, note=note)
         finally:
-            if done:
-                self.save_memory()
-                self.state.cases.update(done)
-                self.state.save()
+            self._settle(done)
 
     def reopen(self, names: Iterable[str]) -> list[str]:
         """Take confirmed cases back, out of the memory too; they count as corrected. Gives those that were."""
@@ -178,27 +171,13 @@ class Annotation:
         Raises:
             InputError: another program changed it, or it cannot be written.
         """
-        if (mark_of(self.bank) if self.bank.exists() else "") != self._bank_mark:
+        with locked(self.bank.with_name(f".{self.bank.name}.lock")):
+            known = (mark_of(self.bank) if self.bank.exists() else "") == self._bank_mark
+            if known:
+                self.memory.save(self.bank)
+                self._bank_mark, self._saved = mark_of(self.bank), time.monotonic()
+        if not known:
             raise InputError(f"{self.bank}: was changed by something else meanwhile; run the same line again")
-        self.memory.save(self.bank)
-        self._bank_mark = mark_of(self.bank)
-
-    def write_page(self, order: Order = "unsure") -> Path:
-        """Write OUT/index.html: every case with its picture, status and uncertainty, those to look at first."""
-        names = self.ranking(order)
-        rest = sorted(set(self.cases) - set(names))
-        shown = {name: self.cases[name] for name in [*names, *rest]}
-        return page.write(self.out, self.folder.resolve().name, self.task, shown, self.known)
-
-    def report(self, order: Order = "unsure") -> dict[str, Any]:
-        """Everything for programs: JSON-able."""
-        names = self.ranking(order)
-        rest = [name for name in self.cases if name not in names]
-        return {
-            "task": self.task,
-            "memory": {"file": str(self.bank), "entries": len(self.memory), "of_task": self.known},
-            "cases": [{"case": name, **asdict(self.cases[name])} for name in [*names, *rest]],
-        }
 
     # one case
 
@@ -231,6 +210,14 @@ class Annotation:
             )  # fmt: skip
             entry = files.write_case(self.out, entry, scan, drawn, self.how.window, self.extra, mask=False)
         return replace(entry, status="confirmed", remembered=kept, error="")
+
+    def _settle(self, done: dict[str, Entry]) -> None:
+        """Save the memory, then what was remembered in it as confirmed, and empty `done`."""
+        if done:
+            self.save_memory()
+            self.state.cases.update(done)
+            self.state.save()
+            done.clear()
 
     def _keep(self, name: str, scan: Scan, result: Segmentation | None, entry: Entry) -> None:
         """Write a case's files and put its entry in place of the old one."""
@@ -291,8 +278,3 @@ class Annotation:
         if entry.status == "confirmed":
             return same
         return same and entry.status == "corrected" and self._fresh(name, entry, self._made(""))
-
-
-def digest(value: Any) -> str:
-    """A short hash of JSON-able facts."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
