@@ -14,7 +14,7 @@ from tests.evaluate.made_results import make_rows, save_results
 from tests.generated import make_folder
 
 from samed2.cli.evaluate import parse_settings
-from samed2.cli.evaluate_run import limited, print_results, result_folders
+from samed2.cli.evaluate_run import limited, model_folders, print_results, result_folders
 from samed2.cli.main import main
 from samed2.errors import InputError
 
@@ -125,6 +125,7 @@ def test_tasks_limit_and_settings(run: Any, line: Any, tmp_path: Path) -> None:
         ({"slices": "some"}, "slices: got 'some'"),
         ({"tolerance": "-1"}, "tolerance_mm: got -1"),
         ({"task": "spots/none"}, "fits none of"),
+        ({"kind": "mesh"}, "--kind mesh: there is none, only image, video, volume"),
         ({"set": "zoom"}, "wanted NAME=VALUE"),
         ({"set": "beauty=1"}, "beauty"),
         ({"limit": "0"}, "limit"),
@@ -149,11 +150,13 @@ def test_out_that_is_a_file(fails: Any, line: Any, tmp_path: Path) -> None:
     assert str(tmp_path / "R") in fails(*line(tmp_path / "R"))
 
 
-@pytest.mark.parametrize("arguments", [["evaluate", "--help"], ["evaluate", "compare", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["evaluate", "--help"], ["evaluate", "compare", "--help"], ["evaluate", "table", "--help"]]
+)
 def test_help(run: Any, arguments: list[str]) -> None:
     code, out, err = run(*arguments)
     assert (code, err) == (0, "")
-    assert "--json" in out and ("compare" in out)
+    assert "--json" in out and arguments[-2] in out
     assert ("--protocol" in out) == (len(arguments) == 2)
 
 
@@ -210,6 +213,46 @@ def test_result_folders() -> None:
         "box": Path("R/box"),
         "memory-noisy:4:0.5": Path("R/memory-noisy-4-0.5"),
     }
+
+
+def test_model_folders() -> None:
+    assert model_folders(Path("R"), ["nano?neighbours=1"]) == {"nano?neighbours=1": Path("R")}
+    names = [
+        "nano",
+        "nano?neighbours=1",
+        "sam2:some/where",
+        "other/where/",
+        "unet:a/x?window=1,2/3",
+        "unet:b/x?window=1,2/3",
+    ]
+    assert [path.relative_to("R").as_posix() for path in model_folders(Path("R"), names).values()] == [
+        "nano", "nano-neighbours=1", "2-where", "3-where", "4-x-window=1-2-3", "5-x-window=1-2-3"
+    ]  # fmt: skip
+
+
+def test_several_models_end_in_one_table(run: Any, line: Any, tiny_model: Path, tmp_path: Path) -> None:
+    """The ablation of docs/results.md: adapters on and off, with and without a memory of the same task."""
+    models = [f"samed2:{tiny_model}", f"samed2:{tiny_model}?neighbours=1"]
+    protocols = ["propagate", "propagate:memory-1"]
+    given = line(tmp_path / "R", model=models, protocol=protocols, kind=["volume", "video"], limit=1)
+    code, out, err = run(*given)
+    assert (code, err) == (0, "")
+    folders = sorted(path.parent.relative_to(tmp_path / "R").as_posix() for path in tmp_path.rglob("results.json"))
+    places = [path.name for path in model_folders(tmp_path / "R", models).values()]
+    assert folders == sorted(f"{place}/{name}" for place in places for name in ("propagate", "propagate-memory-1"))
+    table = out[out.index("| data set") :].splitlines()
+    assert [row.split("|")[1].strip() for row in table[2:]] == ["film", "stack", "macro mean", "mean over cases"]
+    assert all(f"{model}, {protocol} |" in table[0] for model in models for protocol in protocols)
+    for folder, column in zip(
+        [f"{p}/{name}" for p in places for name in ("propagate", "propagate-memory-1")], range(3, 7), strict=True
+    ):
+        summary = json.loads((tmp_path / "R" / folder / "results.json").read_text())["summary"]
+        assert table[-2].split("|")[column].strip() == f"{summary['macro_dice']:.3f} / {summary['macro_nsd']:.3f}"
+        assert table[-1].split("|")[column].strip() == f"{summary['case_dice']:.3f} / {summary['case_nsd']:.3f}"
+    again = run("evaluate", "table", *(tmp_path / "R" / folder for folder in folders))
+    assert again.code == 0 and "propagate:memory-1" in again.out
+    found = json.loads(run("evaluate", "table", tmp_path / "R" / folders[0], "--json").out)
+    assert len(found["columns"]) == 5 and found["left_out"] == 0
 
 
 def test_parse_settings() -> None:

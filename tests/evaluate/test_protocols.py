@@ -26,7 +26,7 @@ BIG, SMALL, SPECK = disc(SHAPE, 20, 20, 10), disc(SHAPE, 45, 60, 5), disc(SHAPE,
 ALL = ["box", "box-union", "box-jitter:0.05", "box-union-jitter:0.1", "box-shift:20", "box-union-shift:20"]
 ALL += ["point", "point-random", "mode1", "mode2", "mode3", "mode4", "mode5", "clicks:3", "challenge3d"]
 ALL += ["propagate", "propagate:point", "propagate:first", "propagate:point-first", "memory-only:2"]
-ALL += ["memory-noisy:2:0.5"]
+ALL += ["memory-noisy:2:0.5", "propagate:memory-2", "propagate:point-first:memory-2"]
 
 
 def subject(truth=None, seed=0, select="chosen", frames=None, kind=None, name="c0", support=None):
@@ -91,7 +91,16 @@ def test_the_registry_is_covered_here():
     "text",
     [
         *("", "boxes", "box:1", "box-jitter", "box-jitter:x", "box-jitter:2", "box-jitter:nan", "clicks", "clicks:0"),
-        *("clicks:2.5", "propagate:last", "mode6", "memory-only:0", "memory-noisy:2", "memory-noisy:2:1.5"),
+        *(
+            "clicks:2.5",
+            "propagate:last",
+            "propagate:memory-0",
+            "propagate:point:first",
+            "mode6",
+            "memory-only:0",
+            "memory-noisy:2",
+            "memory-noisy:2:1.5",
+        ),
     ],
 )
 def test_unknown_protocols_say_what_is_wanted(text):
@@ -273,6 +282,29 @@ def test_memory_gets_k_cases_of_other_patients_the_same_every_time():
         assert trial.outcome.prompts == {"points": 0, "boxes": 0, "masks": 0} and len(trial.examples) == k
         taken.append([s.mask.tobytes() for s in seen[0]])
     assert taken[0] == taken[1][:1]
+
+
+def test_propagation_with_a_memory_gets_the_same_cases_seen_as_prompts_are():
+    model, seen = Threshold(MEMORY, PROPAGATE), []
+    remember = model.remember
+    model.remember = lambda support: seen.append(list(support)) or remember(support)
+    trial = parse_protocol("propagate:memory-3").run(model, subject(volume(), support=pool()))
+    drawn, _ = pool().draw(subject().loaded.case, "thing", 3)
+    assert [s.scan.name for s in seen[0]] == [s.scan.name for s in drawn] and all(s.near for s in seen[0])
+    assert seen[1] == [] and trial.columns["support"] == 3 and trial.outcome.prompts["boxes"] == 1
+    np.testing.assert_array_equal(
+        trial.outcome.masks, parse_protocol("propagate").run(Threshold(PROPAGATE), subject(volume())).outcome.masks
+    )
+    with pytest.raises(InputError, match="support"):
+        parse_protocol("propagate:memory-1").run(Threshold(MEMORY), subject())
+
+
+def test_a_memory_is_emptied_where_the_model_fails():
+    model = Threshold(MEMORY, PROPAGATE)
+    model.propagate = lambda scan, prompts: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        parse_protocol("propagate:memory-2").run(model, subject(volume(), support=pool()))
+    assert model.memory == []
 
 
 def test_support_cases_keep_apart_from_the_patient_and_fall_back():

@@ -13,7 +13,7 @@ ABOUT = "Score a model under seeded prompt protocols, with baselines and a repor
 app = typer.Typer(help=ABOUT, invoke_without_command=True, no_args_is_help=True)
 
 Texts = list[str] | None
-MODELS = "nano or another built-in name, a folder, sam2:NAME_OR_FOLDER, sam:..., medsam:... or unet:FOLDER."
+MODELS = "nano, a folder, sam2:NAME, sam:..., medsam:..., unet:FOLDER; ?NAME=VALUE sets something. Repeatable."
 PROTOCOLS = "How to prompt: box, box-jitter:0.05, point, clicks:5, propagate, memory-only:16, ... Repeatable."
 AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of a table.")]
 
@@ -21,11 +21,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON ins
 @app.callback()
 def evaluate(
     context: typer.Context,
-    model: Annotated[str | None, typer.Option(help=MODELS)] = None,
+    model: Annotated[Texts, typer.Option(help=MODELS)] = None,
     data: Annotated[Path | None, typer.Option(help="A MedBank store, or a folder with items.csv.")] = None,
     split: Annotated[Texts, typer.Option(help="A value of the data's split column. Repeatable.")] = None,
     protocol: Annotated[Texts, typer.Option(help=PROTOCOLS)] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the results; with several protocols, of theirs.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results; with several models or protocols, of theirs.")
+    ] = None,
     select: Annotated[str, typer.Option(help="Which of a model's masks counts: chosen, first, oracle.")] = "chosen",
     slices: Annotated[str, typer.Option(help="Scored frames of volumes and videos: middle:N or all.")] = "middle:2",
     seed: Annotated[int, typer.Option(min=0, help="Of every random draw.")] = 0,
@@ -34,6 +36,7 @@ def evaluate(
     tolerance_px: Annotated[float, typer.Option(help="Of the NSD in pixels, where it is not.")] = 2.0,
     support_split: Annotated[Texts, typer.Option(help="Where confirmed cases come from. (default: train)")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most N cases per data set, drawn by --seed.")] = None,
+    kind: Annotated[Texts, typer.Option(help="Only cases that are an image, a volume or a video. Repeatable.")] = None,
     task: Annotated[Texts, typer.Option(help="Only tasks DATASET/OBJECT like this, * and ? allowed.")] = None,
     settings: Annotated[Texts, typer.Option("--set", help="NAME=VALUE, a setting of the model. Repeatable.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
@@ -48,7 +51,7 @@ def evaluate(
         if not value:
             raise InputError(f"evaluate: {option} is missing (see `samed2 evaluate --help`)")
     assert model and data and split and protocol and out
-    from samed2.cli.evaluate_run import Job, run
+    from samed2.cli.evaluate_run import Choice, Job, run
 
     options = {
         "select": select,
@@ -59,8 +62,20 @@ def evaluate(
         "tolerance_px": tolerance_px,
         "support_splits": tuple(support_split or ("train",)),
     }
-    job = Job(model, parse_settings(settings or []), device, data, split, task or [], limit, protocol, out, options)
+    chosen = Choice(split, task or [], kind or [], limit)
+    job = Job(model, parse_settings(settings or []), device, data, chosen, protocol, out, options)
     run(job, as_json, quiet)
+
+
+@app.command()
+def table(
+    runs: Annotated[list[Path], typer.Argument(help="Results folders of runs on the same cases.")],
+    as_json: AsJson = False,
+) -> None:
+    """Print Dice and NSD per data set of several runs and their baselines, as Markdown."""
+    from samed2.cli.evaluate_run import print_table
+
+    print_table(runs, as_json)
 
 
 @app.command()

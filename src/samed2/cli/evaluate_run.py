@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,22 +29,34 @@ _WIDTH = 132  # of tables that are not printed to a terminal
 
 
 @dataclass(frozen=True)
-class Job:
-    """One call: a model under one or several protocols.
+class Choice:
+    """Which cases of the data.
 
     Attributes:
         tasks: patterns of DATASET/OBJECT; none means all.
+        kinds: "image", "volume", "video"; none means all.
         limit: cases per data set, None for all.
+    """
+
+    splits: list[str]
+    tasks: list[str]
+    kinds: list[str]
+    limit: int | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call: one or several models under one or several protocols.
+
+    Attributes:
         options: fields of `EvalSettings`.
     """
 
-    model: str
+    models: list[str]
     model_settings: dict[str, str]
     device: str
     data: Path
-    splits: list[str]
-    tasks: list[str]
-    limit: int | None
+    choice: Choice
     protocols: list[str]
     out: Path
     options: dict[str, Any]
@@ -64,18 +77,23 @@ def run(job: Job, as_json: bool, quiet: bool) -> None:
 
     settings = EvalSettings(**job.options)
     protocols = list(dict.fromkeys(parse_protocol(text).text for text in job.protocols))
-    folders = result_folders(job.out, protocols)
-    cases = open_chosen(job)
-    loader = partial(load_model, job.model, job.device, **job.model_settings)
-    model = loader() if settings.workers == 1 else loader
-    for protocol, folder in folders.items():
-        with progress_bar(protocol, quiet) as progress:
-            results = evaluate(model, cases, protocol, out=folder, settings=settings, data=job.data, progress=progress)
-        report = write_report(folder)
-        if as_json:
-            print_line(results, folder, report)
-        else:
-            print_results(results, folder, report)
+    names = list(dict.fromkeys(job.models))
+    places = model_folders(job.out, names)
+    cases = open_chosen(job.data, job.choice, settings.seed)
+    runs = []
+    for name in names:
+        loader = partial(load_model, name, job.device, **job.model_settings)
+        model = loader() if settings.workers == 1 else loader
+        for protocol, folder in result_folders(places[name], protocols).items():
+            with progress_bar(protocol, quiet) as progress:
+                results = evaluate(
+                    model, cases, protocol, out=folder, settings=settings, data=job.data, progress=progress
+                )
+            report = write_report(folder)
+            (print_line if as_json else print_results)(results, folder, report)
+            runs.append(results)
+    if len(names) > 1 and not as_json:
+        print_side_by_side(runs)
 
 
 def check_installed() -> None:
@@ -92,24 +110,44 @@ def result_folders(out: Path, protocols: Sequence[str]) -> dict[str, Path]:
     return {text: out / text.replace(":", "-") for text in protocols}
 
 
-def open_chosen(job: Job) -> list[Case]:
-    """The cases of the wanted splits and tasks, at most `limit` of each data set.
+def model_folders(out: Path, models: Sequence[str]) -> dict[str, Path]:
+    """The folder of every model: `out` itself for one, for several a folder in it named after each."""
+    if len(models) == 1:
+        return {models[0]: out}
+    short = {name: _short(name) for name in models}
+    names = list(short.values())
+    return {name: out / (s if names.count(s) == 1 else f"{models.index(name)}-{s}") for name, s in short.items()}
+
+
+def _short(model: str) -> str:
+    """A folder's name for a model: the last part of its weights, and its settings."""
+    weights, _, query = model.partition("?")
+    text = weights.rstrip("/").rsplit("/", 1)[-1] + (f"-{query}" if query else "")
+    return re.sub(r"[^\w.=-]+", "-", text).strip("-.")
+
+
+def open_chosen(data: Path, choice: Choice, seed: int = 0) -> list[Case]:
+    """The cases of the wanted splits, kinds and tasks, at most `limit` of each data set.
 
     Raises:
         InputError: the data cannot be opened, or nothing is left.
     """
     from samed2.data import open_cases
 
-    cases = open_cases(job.data, job.splits)
-    if job.tasks:
+    cases = open_cases(data, choice.splits)
+    if choice.kinds:
+        kinds = sorted({str(case.kind) for case in cases})
+        strange = [kind for kind in choice.kinds if kind not in kinds]
+        if strange:
+            raise InputError(f"--kind {strange[0]}: there is none, only {', '.join(kinds)}")
+        cases = [case for case in cases if case.kind in choice.kinds]
+    if choice.tasks:
         known = sorted({case.task(name) for case in cases for name in case.objects})
-        lost = [pattern for pattern in job.tasks if not any(fnmatchcase(task, pattern) for task in known)]
+        lost = [pattern for pattern in choice.tasks if not any(fnmatchcase(task, pattern) for task in known)]
         if lost:
             raise InputError(f"--task {lost[0]}: fits none of {', '.join(known)}")
-        cases = [kept for case in cases if (kept := _only(case, job.tasks)).objects]
-    if job.limit is not None:
-        cases = limited(cases, job.limit, int(job.options.get("seed", 0)))
-    return cases
+        cases = [kept for case in cases if (kept := _only(case, choice.tasks)).objects]
+    return cases if choice.limit is None else limited(cases, choice.limit, seed)
 
 
 def _only(case: Case, patterns: Sequence[str]) -> Case:
@@ -183,6 +221,33 @@ def print_results(results: Results, folder: Path, report: Path) -> None:
     if counts["failed"]:
         first = results.document["failed"][0]
         warn(f"{counts['failed']} objects failed, such as {first['dataset']}/{first['case']}: {first['reason']}")
+
+
+def print_table(folders: Sequence[Path], as_json: bool) -> None:
+    """Print finished runs side by side.
+
+    Raises:
+        InputError: no finished runs, or none of their objects in common.
+    """
+    check_installed()
+    from samed2.evaluate.report.side_by_side import by_dataset
+    from samed2.evaluate.results import Results, finite
+
+    runs = [Results.load(folder) for folder in folders]
+    if as_json:
+        print(json.dumps(finite(by_dataset(runs)), ensure_ascii=False, allow_nan=False))
+    else:
+        print_side_by_side(runs)
+
+
+def print_side_by_side(runs: Sequence[Results]) -> None:
+    """Print Dice and NSD per data set, one column per run and baseline."""
+    from samed2.evaluate.report.side_by_side import as_markdown, by_dataset
+
+    table = by_dataset(runs)
+    print(f"Dice / NSD per data set\n\n{as_markdown(table)}")
+    if table["left_out"]:
+        warn(f"{table['left_out']} objects that not every run scored are left out of the table")
 
 
 def show(content: dict[str, Any], title: str) -> None:

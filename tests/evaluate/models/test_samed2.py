@@ -72,6 +72,17 @@ def test_a_support_that_does_not_fit_is_refused(model):
         model.remember([Support(image(), 0, MASK[:-1], "spots/disc")])
 
 
+def test_near_support_is_remembered_as_prompts_are_seen(model):
+    model.remember([Support(image(), 0, MASK, "spots/disc", near=True)])
+    near = model.predictor.memory.feature(0)
+    other = Predictor.from_pretrained(model.name, "cpu", precision="fp32")
+    other.memory = other.new_memory(1)
+    other.remember(image(), MASK, task="spots/disc")
+    np.testing.assert_array_equal(near.numpy(), other.memory.feature(0).numpy())
+    model.remember([Support(image(), 0, MASK, "spots/disc")])
+    assert not np.array_equal(model.predictor.memory.feature(0).numpy(), near.numpy())
+
+
 def test_recall_finds_by_the_support_of_its_task_alone(model):
     support = [Support(image(seed=s), 0, MASK, "spots/disc") for s in range(3)]
     other = Support(image(seed=9), 0, disc((60, 90), 40, 20, 10), "spots/dot")

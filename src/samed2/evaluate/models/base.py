@@ -34,13 +34,18 @@ class Proposals:
 
 @dataclass(frozen=True)
 class Support:
-    """A confirmed example for a model's memory: frame and (H, W) mask of a scan, its task, and how sure it is."""
+    """A confirmed example for a model's memory: frame and (H, W) mask of a scan, its task, and how sure it is.
+
+    With `near` it is remembered as a prompt on it would be seen, for questions with prompts; else as a whole frame, for
+    `recall`.
+    """
 
     scan: Scan
     frame: int
     mask: NDArray[np.bool_]
     task: str
     confidence: float = 1.0
+    near: bool = False
 
 
 class Segmenter(Protocol):

@@ -85,7 +85,7 @@ class Samed2Segmenter:
         }
 
     def remember(self, support: Sequence[Support]) -> None:
-        """Replace the memory by these examples, each as a whole frame; an empty list leaves none.
+        """Replace the memory by these examples; an empty list leaves none.
 
         Raises:
             InputError: an example's mask is empty or of another size than its frame.
@@ -99,7 +99,8 @@ class Samed2Segmenter:
                 task=example.task,
                 confidence=example.confidence,
                 window=self._windows.of(example.scan),
-                whole=True,
+                margin=self.settings.margin,
+                whole=not (example.near and self.settings.zoom),
             )
 
     def recall(self, scan: Scan, frame: int, task: str) -> Proposals:
