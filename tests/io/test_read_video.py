@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests.io.conftest import MORE_FILES, video_bytes
 
 from samed2.errors import InputError
 from samed2.io import read
+from samed2.io.video_boxes import check_whole
 
 av = pytest.importorskip("av")
 VIDEOS = [name for name in MORE_FILES if not name.endswith(".nii")]
@@ -138,6 +140,68 @@ def test_videos_without_frames(tmp_path: Path, content: bytes, words: str) -> No
     (tmp_path / "a.mp4").write_bytes(content)
     with pytest.raises(InputError, match=words):
         read(tmp_path / "a.mp4").frame(0)
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "mpeg4.mov", "mjpeg.avi", "h264.avi", "vp9.webm", "grey16.mkv"])
+@pytest.mark.parametrize("part", [0.3, 0.9, 0.999])
+def test_a_cut_off_video_is_refused(tmp_path: Path, name: str, part: float) -> None:
+    content = MORE_FILES[name]()
+    (tmp_path / name).write_bytes(content[: int(len(content) * part)])
+    with pytest.raises(InputError, match=r"is cut off, its part .* copy it again"):
+        read(tmp_path / name)
+    (tmp_path / name).write_bytes(content + bytes(50))
+    assert read(tmp_path / name).num_frames == 12
+
+
+def test_a_cut_off_video_whose_index_is_in_front_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for index in range(12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((32, 48, 3), index * 20, np.uint8))))
+        container.mux(stream.encode())
+    content = path.read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat") and read(path).num_frames == 12
+    path.write_bytes(content[:-200])
+    with pytest.raises(InputError, match="is cut off, its part 'mdat'"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "whole"),
+    [
+        ("mov", struct.pack(">I4sQ", 1, b"mdat", 24) + bytes(8), True),
+        ("mov", struct.pack(">I4sQ", 1, b"mdat", 25) + bytes(8), False),
+        ("mov", struct.pack(">I4s", 8, b"free") + struct.pack(">I4s", 0, b"mdat") + bytes(9), True),
+        ("mov", struct.pack(">I4s", 8, b"free") + b"~~~~ a note ~~~~", True),
+        ("avi", struct.pack("<4sI4s", b"RIFF", 4, b"AVI ") + struct.pack("<4sI4s", b"RIFF", 4, b"AVIX"), True),
+        ("avi", struct.pack("<4sI4s", b"RIFF", 4, b"AVI ") + struct.pack("<4sI4s", b"RIFF", 5, b"AVIX"), False),
+        ("avi", struct.pack("<4sI4s", b"RIFF", 0, b"AVI ") + bytes(9), True),
+        ("matroska", b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x84" + bytes(4) + bytes(3), True),
+        ("matroska", b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x40\x06" + bytes(5), False),
+        ("matroska", b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x01" + b"\xff" * 7 + bytes(5), True),
+        ("matroska", b"\x1a\x45\xdf\xa3\x00" + bytes(20), True),
+    ],
+)
+def test_parts_of_a_container(tmp_path: Path, kind: str, content: bytes, whole: bool) -> None:
+    (tmp_path / "a").write_bytes(content)
+    if whole:
+        check_whole(tmp_path / "a", kind)
+    else:
+        with pytest.raises(InputError, match="is cut off"):
+            check_whole(tmp_path / "a", kind)
+
+
+def test_frames_that_the_file_counts_but_does_not_hold_are_told(tmp_path: Path) -> None:
+    content = bytearray(MORE_FILES["mjpeg.avi"]())
+    for mark, offset in ((b"avih", 24), (b"strh", 40)):  # the counts of dwTotalFrames and dwLength
+        start = content.index(mark) + offset
+        assert content[start] == 12
+        content[start] = 14
+    (tmp_path / "a.avi").write_bytes(content)
+    scan = read(tmp_path / "a.avi")
+    assert scan.num_frames == 12 and "2 frames more than are in it" in scan.warnings[0]
 
 
 def test_sound_alone_is_no_video(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from samed2.errors import InputError
 from samed2.io.checks import MAX_PIXELS, one_line
 from samed2.io.readers import register_reader, stem
 from samed2.io.scan import Scan
+from samed2.io.video_boxes import check_whole
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
@@ -33,6 +34,14 @@ def _container(head: bytes) -> str | None:
     if head[:4] == b"RIFF" and head[8:11] == b"AVI":
         return "avi"
     return "matroska" if head[:4] == b"\x1a\x45\xdf\xa3" else None
+
+
+def _container_of(path: Path) -> str:
+    with open(path, "rb") as handle:
+        kind = _container(handle.read(16))
+    if kind is None:
+        raise InputError(f"{path}: is no longer the video that it was; open it again")
+    return kind
 
 
 @register_reader("video", SUFFIXES, lambda path, head: _container(head) is not None)
@@ -61,6 +70,7 @@ class VideoSource:
         self._next = 0  # the frame that the open decoder gives next
         self.notes: list[str] = []
         with _errors(path):
+            check_whole(path, _container_of(path))
             self._index()
             first = self._first_frame()
             if not self._stamps_hold():
@@ -87,9 +97,11 @@ class VideoSource:
                 self.notes.append(f"{self._path}: its pixels are {float(ratio):.3g} times as wide as high")
             stamps: list[int | None] = []
             keys: list[int] = []
+            unseen = stream.frames  # as the file counts them, 0 where it does not
             for count, packet in enumerate(container.demux(stream)):
                 if count > _MAX_PACKETS:
                     raise InputError(f"{self._path}: has more than {_MAX_PACKETS} packets; cut it into parts")
+                unseen -= packet.size > 0
                 if packet.size == 0 or packet.is_discard:
                     continue
                 stamps.append(packet.pts)
@@ -100,6 +112,8 @@ class VideoSource:
         known = [stamp for stamp in stamps if stamp is not None]
         if not stamps:
             raise InputError(f"{self._path}: is a video of no frames; it is cut off or empty")
+        if unseen > 0:
+            self.notes.append(f"{self._path}: says that it has {unseen} frames more than are in it")
         if len(known) < len(stamps) or len(set(known)) < len(known) or not keys:
             known, keys = self._index_by_decoding()
         self._stamps, self._keys = sorted(known), sorted(keys)
@@ -209,9 +223,7 @@ class VideoSource:
 
     def _container(self) -> Any:
         av = _av(self._path)
-        with open(self._path, "rb") as handle:
-            kind = _container(handle.read(16))
-        return av.open(str(self._path), format=kind, metadata_errors="replace")
+        return av.open(str(self._path), format=_container_of(self._path), metadata_errors="replace")
 
     def _close(self) -> None:
         if self._open is not None:
