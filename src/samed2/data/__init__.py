@@ -12,12 +12,16 @@ __all__ = ["open_cases"]
 
 
 def open_cases(path: Path | str, splits: Iterable[str] | None = None) -> list[Case]:
-    """The cases of some splits (None: all) of a MedBank store or of a folder with `items.csv`.
+    """The cases of some splits (None: all) of a MedBank store, a folder with `items.csv`, or a `data.yaml`.
 
     Raises:
-        InputError: neither of both, or a split that it does not have.
+        InputError: none of these, or a split that it does not have.
     """
     root = Path(path)
+    if root.suffix in (".yaml", ".yml"):
+        from samed2.data.folders import described_cases
+
+        return described_cases(root, splits)
     if (root / "manifest.json").is_file() or (root / "building.lock").exists():
         from samed2.data.store import Store
 

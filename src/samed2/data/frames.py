@@ -54,13 +54,13 @@ def open_table(
     splits: Iterable[str] | None = None,
     progress: Callable[[list[Case]], Iterable[Case]] = lambda cases: cases,
 ) -> FrameTable:
-    """The table of a MedBank store, where nothing has to be decoded, or of a folder with `items.csv`.
+    """The table of a MedBank store, where nothing has to be decoded, or of what else `open_cases` opens.
 
     Raises:
-        InputError: neither of both, a split that it does not have, or a case of the folder that cannot be loaded.
+        InputError: none of these, a split that it does not have, or a case that cannot be loaded.
     """
     chosen = None if splits is None else list(splits)
-    if (Path(path) / "items.csv").is_file():
+    if (Path(path) / "items.csv").is_file() or Path(path).suffix in (".yaml", ".yml"):
         from samed2.data import open_cases
 
         return frame_table(progress(open_cases(path, chosen)))

@@ -128,7 +128,7 @@ def test_the_older_camus_release_in_metaimage_files(tmp_path):
 
 def test_all_converters_are_known_and_no_other(folder):
     assert {"pairs", "released", "dicom", "folder"} <= set(CONVERTERS)
-    with pytest.raises(InputError, match="converter: got 'x', wanted one of dicom, folder, pairs, released"):
+    with pytest.raises(InputError, match="converter: got 'x', wanted one of dicom, folder, listed, pairs, released"):
         list(find_cases(Source(folder, "x", "x")))
     cases = list(find_cases(Source(folder, "folder", "folder")))
     assert {c.dataset for c in cases} == {"spots", "stack", "film"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 # one line per converter: importing it registers it
 from samed2.data.cases import Case, Dropped
-from samed2.data.convert import dicom, folder, pairs, released
+from samed2.data.convert import dicom, folder, listed, pairs, released
 from samed2.data.convert.registry import CONVERTERS, Source, get_converter, register_converter
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "find_cases",
     "folder",
     "get_converter",
+    "listed",
     "pairs",
     "register_converter",
     "released",
