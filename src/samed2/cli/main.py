@@ -14,6 +14,7 @@ import typer
 from samed2 import __version__
 from samed2.cli.annotate import annotate
 from samed2.cli.console import complain
+from samed2.cli.continual import continual
 from samed2.cli.convert import convert
 from samed2.cli.demo import demo
 from samed2.cli.evaluate import app as evaluate
@@ -66,6 +67,7 @@ app.add_typer(evaluate, name="evaluate")
 app.command()(convert)
 app.command()(train)
 app.command()(train_unet)
+app.command()(continual)
 
 
 def _usage(error: Exception) -> str:

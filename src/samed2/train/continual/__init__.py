@@ -1,0 +1,1 @@
+"""Continual learning: tasks that arrive one after another, and what each method forgets."""
