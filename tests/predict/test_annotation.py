@@ -326,7 +326,12 @@ def test_two_do_not_work_in_one_folder(start, own, folder, tmp_path):
             other()
         ok(work.correct({"p0.png": box()}))
     (tmp_path / "out" / ".annotate.lock").write_text('{"pid": 1, "host": "of a dead process"}')
+    half = tmp_path / "out" / "cases" / ".1a2b3c4d.part"
+    half.mkdir()
+    (half / "p0_mask.png").write_text("half")
+    (tmp_path / "out" / ".1a2b3c4d.part-annotate.json").write_text("half")
     with other() as taken:
+        assert not list((tmp_path / "out").rglob(".*.part*"))
         assert statuses(taken)["p0.png"] == "corrected"
     assert not (tmp_path / "out" / ".annotate.lock").exists()
 

@@ -71,6 +71,7 @@ class Annotation(Overview):
         files.make_folder(out)
         with ExitStack() as held:
             held.enter_context(locked(out / LOCK))
+            files.remove_halves(out)
             self.state = State.open(out / FILE, folder.resolve().name, task)
             self._held = held.pop_all()
         self._saved = time.monotonic()
