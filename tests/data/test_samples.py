@@ -1,4 +1,4 @@
-"""Training batches: right boxes and targets, clips in order, the same batch for the same step."""
+"""Rows of training batches: right targets, boxes, points and views."""
 
 from __future__ import annotations
 
@@ -7,40 +7,36 @@ import pytest
 import torch
 
 from samed2.data import open_cases
-from samed2.data.augment import Intensity, apply_intensity, draw_intensity
-from samed2.data.samples import PROMPTS, BatchPlan, TaskIndex, draw_batch
+from samed2.data.augment import Intensity, ViewRange, apply_intensity, draw_intensity
+from samed2.data.frames import frame_table
+from samed2.data.render import OpenCases, Shared, render, render_stream
+from samed2.data.samples import BatchPlan, draw_points, hidden_pixels, seen, shrunk
+from samed2.data.sampling import Sampler
+from samed2.predict.zoom import View, sample
+
+LIMITS = ViewRange(margin=(1.3, 1.8))
+PLAN = BatchPlan(image_size=64, absent=0.0)
 
 
 @pytest.fixture(scope="module")
-def index(folder):
-    return TaskIndex([case.load().in_memory() for case in open_cases(folder, ["train"])])
+def sampler(folder):
+    return Sampler(frame_table(open_cases(folder, ["train"])))
 
 
-def plan(**values) -> BatchPlan:
-    return BatchPlan(**{"image_size": 64, "rows": 6, **values})
+def rows(sampler, plan=PLAN, count=8, clips=1, **shared):
+    made = Shared(**{"prompt": "box", "frames": clips, "limits": LIMITS, "every": True, **shared})
+    opened = OpenCases()
+    return [(c, render(c, opened, plan, made)) for c in sampler.draw(0, count, frames=clips, stacks=clips > 1)]
 
 
-def only(prompt: str) -> tuple[float, ...]:
-    return tuple(float(p == prompt) for p in PROMPTS)
-
-
-def test_tasks_are_drawn_by_their_balance(index):
-    assert index.names == ["film/ball", "spots/disc", "spots/dot", "stack/ball"]
-    np.testing.assert_allclose(index.chance, np.array([1, 4, 4, 1]) ** 0.25 / np.sum(np.array([1, 4, 4, 1]) ** 0.25))
-    assert set(index.draw_tasks(np.random.default_rng(0), 50, True).tolist()) == {0, 3}
-
-
-@pytest.mark.parametrize("clips", [0.0, 1.0])
+@pytest.mark.parametrize("clips", [1, 3])
 @pytest.mark.parametrize("augment", [True, False])
-def test_boxes_hold_their_targets(index, clips, augment):
-    for step in range(4):
-        batch = draw_batch(index, plan(clips=clips, augment=augment, prompts=only("box")), 0, step)
-        clip_count, frames = batch.pixels.shape[:2]
-        assert frames == (3 if clips else 1)
-        assert batch.pixels.shape[2:] == (3, 64, 64)
-        assert batch.target.shape == (clip_count * frames, 1, 64, 64)
-        assert batch.pixels.min() >= 0 and batch.pixels.max() <= 1
-        for target, box, present in zip(batch.target[:, 0], batch.boxes, batch.present, strict=True):
+def test_boxes_hold_their_targets(sampler, clips, augment):
+    plan = PLAN.model_copy(update={"augment": augment})
+    for _, row in rows(sampler, plan, clips=clips):
+        assert row.pixels.shape == (1, clips, 3, 64, 64) and row.target.shape == (clips, 1, 64, 64)
+        assert row.pixels.min() >= 0 and row.pixels.max() <= 1
+        for target, box, present in zip(row.target[:, 0], row.boxes, row.present, strict=True):
             assert (box[2] > box[0]) and (box[3] > box[1])
             if present:
                 ys, xs = torch.nonzero(target > 0.5, as_tuple=True)
@@ -49,32 +45,71 @@ def test_boxes_hold_their_targets(index, clips, augment):
                 assert box[1] - 0.15 * height <= ys.min() and ys.max() + 1 <= box[3] + 0.15 * height
 
 
-def test_targets_lie_on_the_bright_object(index):
-    batch = draw_batch(index, plan(clips=0.0, augment=False), 1, 0)
-    for pixels, target in zip(batch.pixels[:, 0, 0], batch.target[:, 0], strict=True):
-        assert pixels[target > 0.5].mean() > pixels[target < 0.5].mean() + 0.2
+def test_first_points_are_inside_whatever_the_view(sampler):
+    for prompt in ("point", "box"):
+        for _, row in rows(sampler, count=16, prompt=prompt):
+            assert row.present.all() and (row.labels[:, 0] == 1).all()
+            (x, y), target = row.points[0, 0], row.target[0, 0]
+            assert target[round(float(y)), round(float(x))] > 0 or target.max() < 0.6
 
 
-def test_first_points_are_inside(index):
-    batch = draw_batch(index, plan(rows=16, clips=0.0, prompts=only("point")), 0, 5)
-    assert batch.points.shape == (16, 3, 2) and (batch.labels[:, 0] == 1).all()
-    inside = [
-        float(t[0, int(p[0, 1] + 0.5), int(p[0, 0] + 0.5)]) for t, p in zip(batch.target, batch.points, strict=True)
-    ]
-    assert np.mean(np.array(inside) > 0.3) > 0.9
+def test_what_a_view_cuts_off_is_counted(sampler):
+    found = [row for _, row in rows(sampler, count=40, prompt="point")]
+    hidden = torch.cat([row.hidden for row in found])
+    shown = torch.cat([row.target.flatten(1).sum(1) for row in found])
+    assert (hidden > 0).any() and (hidden == 0).any() and (shown > 0).all()
+    mask = np.zeros((40, 40), bool)
+    mask[10:30, 10:30] = True
+    for view, share in ((View(20, 20, 40, 64), 0.0), (View(20, 10, 20, 64), 0.5)):
+        lost = hidden_pixels(mask, seen(mask, view), view)
+        assert lost == pytest.approx(share * 400 * (64 / view.side) ** 2, rel=0.05)
 
 
-def test_memory_batches_are_of_one_task(index):
-    for step in range(5):
-        batch = draw_batch(index, plan(memory=1.0), 0, step)
-        assert batch.memory and len(set(batch.tasks)) == 1 and batch.prompt in ("none", "box", "point")
+def test_whole_frames_show_all_of_the_object_and_may_lack_it(sampler):
+    for clip, row in rows(sampler, prompt="none", whole=1.0, every=False):
+        case = clip.case.load()
+        _, height, width = case.masks.shape
+        share = case.masks.on_frame(clip.object, clip.middle).sum() / max(height, width) ** 2
+        assert float(row.target.mean()) == pytest.approx(share, rel=0.5) and row.hidden.sum() == 0
+    without = PLAN.model_copy(update={"absent": 0.99})
+    found = rows(sampler, without, count=24, prompt="none", whole=1.0, every=False)
+    for clip, row in found:
+        assert row.present.item() == bool(row.target.any())
+        assert row.present.item() or clip.case.kind != "image"
+    assert not all(row.present.item() for _, row in found)
 
 
-def test_a_batch_depends_only_on_seed_and_step(index):
-    first, again = (draw_batch(index, plan(), 3, 7) for _ in range(2))
-    other = draw_batch(index, plan(), 3, 8)
-    assert torch.equal(first.pixels, again.pixels) and torch.equal(first.boxes, again.boxes)
-    assert first.pixels.shape != other.pixels.shape or not torch.equal(first.pixels, other.pixels)
+def test_streams_are_visited_in_order(sampler):
+    opened, made = OpenCases(), Shared("box", 3, LIMITS)
+    seen_absent = False
+    for step in range(12):
+        for clip in sampler.draw_streams(step, 3, 4):
+            moves = np.diff(clip.frames)
+            assert clip.middle == clip.frames[0] and len(set(np.sign(moves)) - {0}) <= 1 and abs(moves).max() <= 3
+            row = render_stream(clip, opened, PLAN, made)
+            assert row.pixels.shape == (4, 3, 3, 64, 64) and row.target.shape == (4, 1, 64, 64)
+            assert row.present[0] and row.points.shape == (4, 3, 2)
+            masks = clip.case.load().masks
+            for frame, present in zip(clip.frames, row.present, strict=True):
+                assert not present or masks.on_frame(clip.object, frame).any()
+            seen_absent |= not row.present.all()
+    assert seen_absent
+
+
+def test_points_of_specks():
+    target = torch.zeros(64, 64)
+    target[20, 30] = 0.3
+    for seed in range(5):
+        points, labels = draw_points(target, np.random.default_rng(seed))
+        assert labels[0] == 1 and abs(points[0, 0] - 30) <= 1.5 and abs(points[0, 1] - 20) <= 1.5
+    _, labels = draw_points(torch.ones(64, 64), np.random.default_rng(0))
+    assert labels.tolist() == [1, 1, 1]
+
+
+def test_shrinking_in_two_steps_changes_little():
+    frame = torch.rand(1, 300, 401, generator=torch.Generator().manual_seed(0))
+    for view in (View(150, 200, 400, 64), View(100.5, 90.2, 330, 64, 0.4, True, 1.1), View(20, 20, 60, 64)):
+        assert (shrunk(frame, view) - sample(frame, view)).abs().mean() < 0.04
 
 
 def test_intensities_are_drawn_then_applied():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -13,14 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samed2.data import open_cases
+from samed2.data.augment import ViewRange
 from samed2.data.cases import Case
 from samed2.data.frames import FrameTable, frame_table, make_table
-from samed2.data.samples import PROMPTS, BatchPlan
+from samed2.data.render import OpenCases, Shared, render
+from samed2.data.samples import PROMPTS, Batch, BatchPlan
 from samed2.data.sampling import BALANCES, Sampler, clip_frames
-from samed2.data.stream import ClipStream, OpenCases, clip_loader, render
+from samed2.data.stream import ClipStream, clip_loader
 from samed2.errors import InputError
 
-PLAN = BatchPlan(image_size=64, rows=6, frames=3, clips=0.5, memory=0.2)
+PLAN = BatchPlan(image_size=64, rows=6, frames=3, clips=0.5, memory=0.3, stream=0.3, stream_rows=2)
 
 
 @pytest.fixture(scope="module")
@@ -194,88 +196,116 @@ def test_support_changes_with_the_step():
     assert len({tuple(names(sampler.support(clip, 2, step))) for step in range(6)}) > 1
 
 
-def equal(a, b) -> bool:
-    fields = ("pixels", "target", "present", "boxes", "points", "labels")
-    same = all(torch.equal(getattr(a, f), getattr(b, f)) for f in fields)
-    return same and (a.prompt, a.memory, a.tasks) == (b.prompt, b.memory, b.tasks)
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 3))
+def test_groups_are_of_one_task_and_different_patients(seed, world):
+    sampler = Sampler(BROAD, seed=seed)
+    parts = [sampler.draw_groups(3, 3, 4, rank=rank, world=world) for rank in range(world)]
+    clips = sorted((c for part in parts for c in part), key=lambda c: c.key[2])
+    assert names(clips) == names(sampler.draw_groups(3, 3, 4))
+    for group in range(3):
+        members = [c for c in clips if c.key[2] == group]
+        assert len({c.task for c in members}) == 1
+        assert len({c.patient for c in members}) >= min(len(members), 2) and len({c.key for c in members}) == len(
+            members
+        )
+
+
+def test_streams_pass_the_end_of_the_object():
+    rows = [(0, "a/x", f, 50) for f in range(10, 30)]
+    table = make_table([Case("a", "ct", "long", "volume", ("x",))], [(40, 40, 40)], [(1, 1, 1)], rows)
+    sampler = Sampler(table)
+    clips = [c for step in range(100) for c in sampler.draw_streams(step, 2, 5)]
+    assert all(10 <= c.frames[0] < 30 and len(c.frames) == 5 for c in clips)
+    gone = [any(not 10 <= f < 30 for f in c.frames) for c in clips]
+    assert 0.4 < np.mean(gone) < 0.9
+    assert {int(np.sign(c.frames[1] - c.frames[0])) for c in clips} == {-1, 1}
+    assert {abs(c.frames[1] - c.frames[0]) for c in clips} == {1, 2, 3}
+
+
+@pytest.mark.parametrize("total", [2, 3])
+def test_streams_of_short_volumes_repeat_their_ends(total):
+    rows = [(0, "a/x", 0, 50)]
+    table = make_table([Case("a", "ct", "short", "volume", ("x",))], [(total, 40, 40)], [(1, 1, 1)], rows)
+    for clip in Sampler(table).draw_streams(0, 4, 5):
+        assert len(clip.frames) == 5 and min(clip.frames) >= 0 and max(clip.frames) < total
+
+
+def equal(a: Batch, b: Batch) -> bool:
+    def same(x, y):
+        return torch.equal(x, y) if torch.is_tensor(x) else x == y
+
+    return all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
 
 
 def test_workers_and_resuming_change_nothing(table):
     sampler = Sampler(table, seed=2)
-    batches = list(clip_loader(ClipStream(sampler, PLAN, 6, support=2)))
+    batches = list(clip_loader(ClipStream(sampler, PLAN, 6)))
     assert len(batches) == 6
     for workers, start in ((2, 0), (0, 4), (1, 3)):
-        again = list(clip_loader(ClipStream(sampler, PLAN, 6, start=start, support=2), workers))
+        again = list(clip_loader(ClipStream(sampler, PLAN, 6, start=start), workers))
         assert len(again) == 6 - start
         for one, two in zip(batches[start:], again, strict=True):
-            assert equal(one, two) and names(one.clips) == names(two.clips)
-            assert one.support_of == two.support_of
-            assert (one.support is None) == (two.support is None)
-            assert one.support is None or equal(one.support, two.support)
+            assert equal(one, two)
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_processes_share_one_batch(table, world):
     sampler = Sampler(table, seed=1)
-    plan = replace(PLAN, rows=9)
-    for step in range(4):
+    plan = PLAN.model_copy(update={"rows": 9, "stream_rows": 6, "memory": 0.0})
+    for step in range(6):
         whole = ClipStream(sampler, plan, 9).batch(step)
         parts = [ClipStream(sampler, plan, 9, rank=r, world=world).batch(step) for r in range(world)]
-        assert {p.prompt for p in parts} == {whole.prompt}
-        for row, pixels in enumerate(whole.pixels):
-            assert torch.equal(parts[row % world].pixels[row // world], pixels)
+        assert {(p.prompt, p.episode, p.steps) for p in parts} == {(whole.prompt, whole.episode, whole.steps)}
+        for clip, pixels in enumerate(whole.pixels):
+            row, frame = divmod(clip, whole.steps)
+            assert torch.equal(parts[row % world].pixels[row // world * whole.steps + frame], pixels)
 
 
 def test_batches_look_as_training_expects(table):
-    stream = ClipStream(Sampler(table), PLAN, 20)
-    seen = set()
-    for step in range(12):
+    stream = ClipStream(Sampler(table), PLAN, 40)
+    episodes = set()
+    for step in range(24):
         batch = stream.batch(step)
-        rows, frames = batch.pixels.shape[:2]
-        seen.add((frames, batch.memory))
+        count, frames = batch.pixels.shape[:2]
+        rows = count * frames if batch.every else count
+        episodes.add((batch.episode, frames))
         assert batch.pixels.shape[2:] == (3, 64, 64) and batch.pixels.min() >= 0 and batch.pixels.max() <= 1
-        assert batch.target.shape == (rows * frames, 1, 64, 64) and batch.boxes.shape == (rows * frames, 4)
-        assert batch.points.shape == (rows * frames, 3, 2) and batch.labels.shape == (rows * frames, 3)
-        assert batch.prompt in PROMPTS and rows == 6 // frames
-        assert not batch.memory or len(set(batch.tasks)) == 1
-        assert frames == 1 or all(c.case.kind != "image" for c in batch.clips)
-        middles = batch.target.unflatten(0, (rows, frames))[:, frames // 2]
-        assert (middles.flatten(1).amax(dim=1) > 0.5).all()
-    assert {(1, False), (3, False), (1, True)} <= seen
+        assert batch.target.shape == (rows, 1, 64, 64) and batch.boxes.shape == (rows, 4)
+        assert batch.points.shape == (rows, 3, 2) and batch.labels.shape == (rows, 3)
+        assert batch.present.shape == batch.hidden.shape == (rows,)
+        assert (batch.prompt == "none") <= (batch.episode == "memory") and batch.prompt in (*PROMPTS, "none")
+        assert count % batch.steps == 0 and (batch.steps > 1) == (batch.episode == "stream")
+        assert len(batch.tasks) == len(batch.patients) == count // batch.steps
+        assert batch.episode != "memory" or len(set(batch.tasks)) <= 2
+    assert episodes >= {("image", 1), ("image", 3), ("stream", 1), ("stream", 3), ("memory", 1)}
 
 
 def test_replicated_ends_are_the_same_picture(table):
     sampler = Sampler(table, frames=5)
     clip = next(c for c in sampler.draw(0, 200, stacks=True) if c.frames[0] == c.frames[1])
-    plan = replace(PLAN, augment=False)
-    limits = ClipStream(sampler, plan, 1).step_plan(plan, 0).limits
-    pixels, target, *_ = render(clip, OpenCases(), plan, limits)
-    assert torch.equal(pixels[0], pixels[1]) and torch.equal(target[0], target[1])
-    assert not torch.equal(pixels[1], pixels[2])
+    plan = PLAN.model_copy(update={"augment": False, "absent": 0.0})
+    row = render(clip, OpenCases(), plan, Shared("box", 5, ViewRange(augment=False), every=True))
+    assert torch.equal(row.pixels[0, 0], row.pixels[0, 1]) and torch.equal(row.target[0], row.target[1])
+    assert not torch.equal(row.pixels[0, 1], row.pixels[0, 2])
 
 
 def test_targets_lie_on_the_bright_object(table):
-    batch = ClipStream(Sampler(table), replace(PLAN, clips=0.0, augment=False), 1).batch(0)
+    plan = PLAN.model_copy(update={"stream": 0.0, "memory": 0.0, "clips": 0.0, "augment": False, "absent": 0.0})
+    batch = ClipStream(Sampler(table), plan, 1).batch(0)
     for pixels, target in zip(batch.pixels[:, 0, 0], batch.target[:, 0], strict=True):
         assert pixels[target > 0.5].mean() > pixels[target < 0.5].mean() + 0.2
 
 
-def test_support_rows_follow_their_clips(table):
-    batch = ClipStream(Sampler(table), replace(PLAN, clips=0.0), 1, support=2).batch(0)
-    assert batch.support is not None and len(batch.support.pixels) == len(batch.support_of) <= 2 * 6
-    for task, owner in zip(batch.support.tasks, batch.support_of, strict=True):
-        assert task == batch.tasks[owner]
-
-
-def test_few_open_cases_are_enough(table):
-    clips = Sampler(table, seed=3).draw(0, 12)
-    limits = ClipStream(Sampler(table), PLAN, 1).step_plan(PLAN, 0).limits
+def test_little_room_for_open_cases_is_enough(table):
+    clips, shared = Sampler(table, seed=3).draw(0, 12), Shared("box", 1, ViewRange(), every=True)
     one, many = OpenCases(limit=1), OpenCases()
     for clip in clips:
-        assert torch.equal(render(clip, one, PLAN, limits)[0], render(clip, many, PLAN, limits)[0])
+        assert torch.equal(render(clip, one, PLAN, shared).pixels, render(clip, many, PLAN, shared).pixels)
         assert len(one._held) == 1
 
 
 def test_the_plan_may_depend_on_the_step(table):
-    stream = ClipStream(Sampler(table), lambda step: replace(PLAN, image_size=32 + 32 * (step > 0)), 2)
+    plan = PLAN.model_copy(update={"stream": 0.0})
+    stream = ClipStream(Sampler(table), lambda step: plan.model_copy(update={"image_size": 32 + 32 * (step > 0)}), 2)
     assert [b.pixels.shape[-1] for b in stream] == [32, 64]

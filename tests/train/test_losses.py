@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from samed2.nn.decoder import Candidates
-from samed2.train.losses import bce_loss, dice_loss, mask_iou, segmentation_loss
-from samed2.train.recipe import LossRecipe
+from samed2.train.losses import Goal, bce_loss, dice_loss, focal_loss, iou_loss, mask_iou, segmentation_loss
+from samed2.train.recipe import LOSSES, LossRecipe
 
 SURE = 50.0
 
@@ -53,27 +53,66 @@ def make(rows: int, seed: int = 0) -> Candidates:
     )
 
 
-def test_the_loss_is_the_mean_over_rows():
-    found, target = (
-        make(4),
-        (torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(1)) > 0.5).float(),
-    )
-    present = torch.ones(4, dtype=torch.bool)
-    together, _ = segmentation_loss(found, target, present, LossRecipe(), False)
+def goal(rows: int, present: list[bool] | None = None, seed: int = 1) -> Goal:
+    target = (torch.rand(rows, 1, 32, 32, generator=torch.Generator().manual_seed(seed)) > 0.5).float()
+    shown = torch.tensor(present or [True] * rows)
+    return Goal(target * shown[:, None, None, None], shown, torch.zeros(rows), torch.ones(rows, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("weights", [LossRecipe(), *LOSSES.values()], ids=["own", *LOSSES])
+@pytest.mark.parametrize("ambiguous", [True, False])
+def test_the_loss_is_the_mean_over_rows(weights, ambiguous):
+    found, wanted = make(4), goal(4)
+    together, _ = segmentation_loss(found, wanted, weights, ambiguous)
     alone = [
         segmentation_loss(
-            Candidates(*(v[i : i + 1] for v in found)), target[i : i + 1], present[:1], LossRecipe(), False
-        )[0]
+            Candidates(*(v[i : i + 1] for v in found)), wanted.select(slice(i, i + 1)), weights, ambiguous
+        )
         for i in range(4)
     ]
-    assert together.item() == pytest.approx(torch.stack(alone).mean().item(), abs=1e-5)
+    assert together.item() == pytest.approx(torch.stack([loss for loss, _ in alone]).mean().item(), abs=1e-5)
 
 
-def test_absent_objects_only_train_the_object_score():
+def gradients(wanted: Goal) -> Candidates:
     found = make(2)
     for tensor in found[:3]:
         tensor.requires_grad_()
-    loss, _ = segmentation_loss(found, torch.zeros(2, 1, 32, 32), torch.tensor([True, False]), LossRecipe(), True)
+    loss, _ = segmentation_loss(found, wanted, LossRecipe(), True)
     loss.backward()
+    return found
+
+
+def test_absent_objects_train_scores_but_no_masks():
+    found = gradients(goal(2, [True, False]))
     assert found.logits.grad[0].abs().max() > 0 and found.logits.grad[1].abs().max() == 0
-    assert found.iou.grad[1].abs().max() == 0 and found.object_score.grad.abs().min() > 0
+    assert (found.iou.grad[1] > 0).all() and found.object_score.grad.abs().min() > 0  # no mask is worth anything
+
+
+def test_rows_that_do_not_count_teach_nothing():
+    found = gradients(goal(2)._replace(counted=torch.tensor([True, False])))
+    assert all(tensor.grad[1].abs().max() == 0 and tensor.grad[0].abs().max() > 0 for tensor in found[:3])
+
+
+@pytest.mark.parametrize("kind", ["bce", "l1", "mse"])
+def test_predicted_iou_is_right_at_the_truth(kind):
+    truth = torch.tensor([0.0, 0.3, 0.9, 1.0])
+    assert iou_loss(truth, truth, kind).abs().max() < 1e-3
+    guess = truth.clone().clamp(0.1, 0.9).requires_grad_()
+    iou_loss(guess + 0.05, truth, kind).sum().backward()
+    assert guess.grad[0] > 0 and guess.grad[3] < 0
+
+
+def test_what_is_hidden_lowers_the_iou():
+    mask = square(8, 0, 0, 4, 4)
+    assert mask_iou((mask * 2 - 1) * SURE, mask, 16.0).item() == pytest.approx(0.5)
+    found = make(1)._replace(logits=((square(16, 0, 0, 8, 8) * 2 - 1) * SURE).expand(1, 4, 16, 16))
+    wanted = Goal(square(32, 0, 0, 16, 16)[None, None], *(v[:1] for v in goal(1)[1:]))
+    wanted = wanted._replace(hidden=torch.tensor([256.0]))
+    _, figures = segmentation_loss(found, wanted, LossRecipe(), False)
+    assert figures["iou"] == pytest.approx(0.5, abs=0.03)
+
+
+def test_focal_loss_of_no_opinion():
+    wanted = square(4, 0, 0, 2, 2)
+    mean = (0.25 * 4 + 0.75 * 12) / 16
+    assert focal_loss(torch.zeros(4, 4), wanted).item() == pytest.approx(mean * 0.25 * math.log(2))

@@ -9,7 +9,7 @@ import pytest
 
 from samed2.errors import InputError
 from samed2.train.optim import learning_rate
-from samed2.train.recipe import load_recipe
+from samed2.train.recipe import LOSSES, load_recipe
 
 TEXT = """
 data: {root: data}
@@ -26,9 +26,15 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_shipped_recipe_is_valid():
-    shipped = load_recipe(Path(__file__).parents[2] / "recipes" / "nano.yaml")
+@pytest.mark.parametrize("name", ["nano", "small"])
+def test_shipped_recipes_are_valid(name):
+    shipped = load_recipe(Path(__file__).parents[2] / "recipes" / f"{name}.yaml")
     assert shipped.data.splits == ["train"] and shipped.steps > 0
+
+
+def test_losses_by_name(recipe):
+    assert load_recipe(recipe, ["loss=sam2"]).loss == LOSSES["sam2"]
+    assert load_recipe(recipe, ["loss=released"]).loss.iou_kind == "l1"
 
 
 def test_stages_follow_each_other(recipe):
@@ -59,6 +65,8 @@ def test_overrides_reach_nested_fields(recipe):
         ("stages.9.steps=1", "stages.9.steps"),
         ("optimizer.name=sgd", "optimizer.name"),
         ("learning=1", "learning"),
+        ("loss=paper", "released"),
+        ("stages.0.stream_frames=[6, 3]", "stages.0.stream_frames"),
         ("stages.0.prompts={'line': 1}", "stages.0.prompts"),
         ("seed", "FIELD=VALUE"),
     ],

@@ -1,17 +1,17 @@
-"""Training batches drawn from items in memory. A batch is a pure function of (seed, step), so resuming is exact."""
+"""What training samples are made of: the plan of a batch, and pure pieces that make a row out of a frame."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from scipy import ndimage
 from torch.nn import functional as F
 
-from samed2.data.augment import ViewRange, apply_intensity, draw_intensity, draw_view
 from samed2.data.cases import LoadedCase
 from samed2.io.window import Window
 from samed2.predict.zoom import View, as_tensor, sample, three_channels
@@ -19,142 +19,107 @@ from samed2.predict.zoom import View, as_tensor, sample, three_channels
 MIN_PIXELS = 12
 EIGHT = np.ones((3, 3), dtype=int)
 FrameBox = tuple[float, float, float, float]  # (y0, x0, y1, x1)
-PROMPTS = ("box", "point", "box+point", "mask+point", "none")
+PROMPTS = ("box", "point", "box+point", "mask", "mask+point")
+Episode = Literal["image", "stream", "memory"]
 
 
-@dataclass(frozen=True)
-class BatchPlan:
-    """What the batches of a stage look like. Probabilities of the prompt kinds are in the order of `PROMPTS`."""
+class BatchPlan(BaseModel):
+    """What the batches of a stage look like; shares are probabilities, drawn once for a batch unless said otherwise.
 
-    image_size: int = 128
-    rows: int = 32
-    frames: int = 3  # of a clip; clips are drawn with probability `clips`, else T = 1
-    clips: float = 0.2
-    memory: float = 0.0  # probability of a batch of one task whose rows serve as each other's memory
-    prompts: tuple[float, ...] = (0.7, 0.2, 0.04, 0.06, 0.0)
+    Every batch is one episode: "image" (frames, or clips of neighbours, each with its prompt), "stream" (frames that
+    are visited in order, with a prompt on the first only) or "memory" (cases that remember other cases of the batch).
+
+    Attributes:
+        image_size: side of a view in model pixels.
+        rows: frames of an image or memory batch.
+        prompts: shares of the kinds of prompts, of `PROMPTS`.
+        margin: limits of the side of a view around a box or mask, over the longer side of the box.
+        clips, frames: share of batches in which frames of volumes and videos are encoded with their neighbours, and
+            how many frames are encoded together.
+        absent: share of rows (not batches) whose frame lacks the object, in image and memory episodes.
+        stream: share of stream episodes; stream_frames: how many frames are visited; stream_rows: at a time;
+            follow: share of rows whose view follows the object, as in prediction.
+        memory: share of memory episodes; entries: most entries that a row reads; unprompted: share of memory episodes
+            without a prompt, seen as whole frames; noisy: share of entries whose masks are made worse.
+        correction: share of batches in which up to `clicks` corrective clicks follow.
+        augment: change views and intensities.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image_size: int = Field(128, gt=0, multiple_of=32)
+    rows: int = Field(16, gt=0)
+    prompts: dict[str, float] = {"box": 0.5, "point": 0.3, "box+point": 0.04, "mask": 0.08, "mask+point": 0.08}
     margin: tuple[float, float] = (1.25, 1.9)
+    clips: float = Field(0.2, ge=0, le=1)
+    frames: int = Field(3, ge=1)
+    absent: float = Field(0.05, ge=0, lt=1)
+    stream: float = Field(0.0, ge=0, le=1)
+    stream_frames: tuple[int, int] = (3, 6)
+    stream_rows: int = Field(4, gt=0)
+    follow: float = Field(0.6, ge=0, le=1)
+    memory: float = Field(0.0, ge=0, le=1)
+    entries: int = Field(6, ge=1)
+    unprompted: float = Field(0.5, ge=0, le=1)
+    noisy: float = Field(0.2, ge=0, le=1)
+    correction: float = Field(0.25, ge=0, le=1)
+    clicks: int = Field(3, ge=1)
     augment: bool = True
+
+    @field_validator("prompts")
+    @classmethod
+    def _known(cls, value: dict[str, float]) -> dict[str, float]:
+        if set(value) - set(PROMPTS) or not value or min(value.values()) < 0 or sum(value.values()) <= 0:
+            raise ValueError(f"wanted shares above 0 for some of {', '.join(PROMPTS)}")
+        return value
+
+    @field_validator("stream_frames")
+    @classmethod
+    def _ordered(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not 2 <= value[0] <= value[1]:
+            raise ValueError("wanted two numbers, the first at least 2, the second no smaller")
+        return value
 
 
 @dataclass
 class Batch:
-    """B clips of T frames with one object each.
+    """B clips of T frames with one object each, and N rows with a target.
 
-    pixels (B, T, 3, S, S) in [0, 1]; target (B*T, 1, S, S) in [0, 1]; present (B*T,) bool;
-    boxes (B*T, 4) as (x0, y0, x1, y1) in model pixels; points (B*T, P, 2) and labels (B*T, P) or None;
-    prompt: one of `PROMPTS`; memory: rows are of one task; tasks: index of each clip's task.
+    Attributes:
+        episode: see `BatchPlan`.
+        prompt: one of `PROMPTS`, or "none".
+        steps: frames visited one after another; 1 but in stream episodes. There the clips of one row follow each other
+            in the order of the visit, and only its first frame is prompted.
+        every: every frame of a clip is a row (N = B*T); else its middle frame (N = B).
+        pixels: (B, T, 3, S, S) in [0, 1], T neighbours in true order.
+        target: (N, 1, S, S) in [0, 1]. present: (N,) bool, the object is on the frame.
+        hidden: (N,) model pixels of the object outside of the view.
+        boxes: (N, 4) as (x0, y0, x1, y1) in model pixels.
+        points: (N, P, 2) as (x, y), labels: (N, P), 1 inside and 0 outside; the first is inside.
+        tasks: index of each clip's task. patients: of each clip.
+        total: frames of the scan, as memory in time is told.
     """
 
+    episode: Episode
+    prompt: str
+    steps: int
+    every: bool
     pixels: torch.Tensor
     target: torch.Tensor
     present: torch.Tensor
+    hidden: torch.Tensor
     boxes: torch.Tensor
     points: torch.Tensor
     labels: torch.Tensor
-    prompt: str
-    memory: bool
     tasks: list[int]
+    patients: list[str]
+    total: int = 1
 
-
-@dataclass(frozen=True)
-class Place:
-    """Where a task can be seen: item index and the frames that show the object."""
-
-    item: int
-    frames: tuple[int, ...]
-
-
-class TaskIndex:
-    """Tasks (data set and object), their places, and how often each is drawn.
-
-    Args:
-        items: loaded items.
-        balance: exponent on the number of items of a task: 0 draws all tasks equally often, 1 all items.
-        weights: factors by task name ("DATASET/OBJECT").
-    """
-
-    def __init__(self, items: list[LoadedCase], balance: float = 0.25, weights: dict[str, float] | None = None):
-        self.items = items
-        places: dict[str, list[Place]] = defaultdict(list)
-        for index, loaded in enumerate(items):
-            for name, mask in loaded.masks.items():
-                frames = tuple(int(f) for f in np.flatnonzero(mask.sum(axis=(1, 2)) >= MIN_PIXELS))
-                if frames:
-                    places[f"{loaded.case.dataset}/{name}"].append(Place(index, frames))
-        self.names = sorted(places)
-        self.places = [places[name] for name in self.names]
-        self.is_stack = [items[p[0].item].case.kind != "image" for p in self.places]
-        chance = np.array([len(p) ** balance for p in self.places], dtype=float)
-        chance *= np.array([(weights or {}).get(name, 1.0) for name in self.names])
-        self.chance = chance / chance.sum()
-        self.windows = [training_windows(loaded) for loaded in items]
-
-    def draw_tasks(self, rng: np.random.Generator, count: int, stacks_only: bool) -> NDArray[np.int64]:
-        """`count` task indices; only volumes and videos when `stacks_only`."""
-        chance = self.chance * np.array(self.is_stack) if stacks_only else self.chance
-        if chance.sum() == 0:
-            chance = self.chance
-        return rng.choice(len(self.names), size=count, p=chance / chance.sum())
-
-
-def draw_batch(index: TaskIndex, plan: BatchPlan, seed: int, step: int) -> Batch:
-    """The batch of a step; the same for the same arguments, whoever calls."""
-    rng = np.random.default_rng([seed, step])
-    prompt = PROMPTS[rng.choice(len(PROMPTS), p=plan.prompts)]
-    memory = bool(rng.random() < plan.memory)
-    clip = not memory and rng.random() < plan.clips and any(index.is_stack)
-    frames = plan.frames if clip else 1
-    count = max(1, plan.rows // frames)
-    if memory:
-        tasks = np.repeat(index.draw_tasks(rng, 1, False), count)
-        prompt = ("none", "box", "point")[rng.choice(3, p=(0.4, 0.35, 0.25))]
-    else:
-        tasks = index.draw_tasks(rng, count, stacks_only=clip)
-    wide = prompt in ("point", "none") and rng.random() < 0.6
-    limits = ViewRange(margin=(1.25, 3.5) if wide else plan.margin, augment=plan.augment)
-    rows = [draw_row(index, int(task), plan, limits, frames, rng.spawn(1)[0]) for task in tasks]
-    pixels, target, boxes, points, labels = (torch.cat([row[i] for row in rows]) for i in range(5))
-    present = target.flatten(1).amax(dim=1) > 0.5
-    return Batch(
-        pixels.unflatten(0, (count, frames)),
-        target,
-        present,
-        boxes,
-        points,
-        labels,
-        prompt,
-        memory,
-        tasks.tolist(),
-    )
-
-
-def draw_row(
-    index: TaskIndex, task: int, plan: BatchPlan, limits: ViewRange, frames: int, rng: np.random.Generator
-) -> tuple[torch.Tensor, ...]:
-    """One clip: pixels (T, 3, S, S), target (T, 1, S, S), boxes (T, 4), points (T, P, 2), labels (T, P)."""
-    places = index.places[task]
-    place = places[rng.integers(len(places))]
-    loaded = index.items[place.item]
-    middle = place.frames[rng.integers(len(place.frames))]
-    name = index.names[task].split("/", 1)[1]
-    part = draw_part(loaded.masks[name][middle], rng)
-    ys, xs = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
-    box = (float(ys[0]), float(xs[0]), float(ys[-1] + 1), float(xs[-1] + 1))
-    view = draw_view(box, plan.image_size, limits, rng)
-    last = len(loaded.frames) - 1
-    numbers = [min(max(middle + i - frames // 2, 0), last) for i in range(frames)]
-    windows = index.windows[place.item]
-    window = windows[rng.integers(len(windows)) if plan.augment else 0]
-    change = draw_intensity(rng) if plan.augment else None
-    pixels = torch.stack([look(loaded.frames[n], window, view) for n in numbers])
-    if change is not None:
-        pixels = apply_intensity(pixels, change)
-    masks = [part if n == middle else touching(loaded.masks[name][n], part) for n in numbers]
-    target = torch.stack([sample(torch.from_numpy(m.astype(np.float32))[None], view) for m in masks])
-    own = target_box(target[frames // 2, 0], view, box)
-    boxes = torch.stack([jitter(target_box(t[0], view, None, own), plan.image_size, rng) for t in target])
-    found = [draw_points(t[0], rng) for t in target]
-    return pixels, target, boxes, torch.stack([p for p, _ in found]), torch.stack([v for _, v in found])
+    def to(self, device: torch.device | str) -> Batch:
+        """The same on a device."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {name: value.to(device) for name, value in values.items() if torch.is_tensor(value)}
+        return replace(self, **moved)
 
 
 def draw_part(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -186,21 +151,40 @@ def look(frame: NDArray, window: Window, view: View) -> torch.Tensor:
     height, width = frame.shape[:2]
     x0, y0 = (max(0, int(v)) for v in np.floor(xy.min(axis=0)) - 2)
     x1, y1 = (min(limit, int(v)) for v, limit in zip(np.ceil(xy.max(axis=0)) + 2, (width, height), strict=True))
+    if x1 <= x0 or y1 <= y0:
+        return torch.zeros(3, view.size, view.size)
     piece = as_tensor(window.apply(frame[y0:y1, x0:x1]))
-    moved = View(view.cy - y0, view.cx - x0, view.side, view.size, view.angle, view.flip_x, view.stretch)
-    return three_channels(sample(piece, moved))
+    return three_channels(shrunk(piece, replace(view, cy=view.cy - y0, cx=view.cx - x0)))
 
 
-def target_box(
-    target: torch.Tensor, view: View, box: FrameBox | None = None, fallback: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Tight (x0, y0, x1, y1) of a soft (S, S) mask; of an empty one `fallback`, or the frame box through the view."""
+def seen(mask: NDArray[np.bool_], view: View) -> torch.Tensor:
+    """A (H, W) mask through a view, (1, S, S) in [0, 1]."""
+    return shrunk(torch.from_numpy(mask.astype(np.float32))[None], view)
+
+
+def shrunk(frame: torch.Tensor, view: View) -> torch.Tensor:
+    """`sample`, cheaper where the view shrinks a (C, H, W) frame: whole pixels are averaged first."""
+    factor = int(view.side / view.size / 1.25)
+    if factor < 2:
+        return sample(frame, view)
+    _, height, width = frame.shape
+    padded = F.pad(frame, (0, -width % factor, 0, -height % factor))
+    small = replace(view, cy=view.cy / factor, cx=view.cx / factor, side=view.side / factor)
+    return sample(F.avg_pool2d(padded, factor), small)
+
+
+def hidden_pixels(mask: NDArray[np.bool_], target: torch.Tensor, view: View) -> float:
+    """Model pixels of a (H, W) mask that its (1, S, S) target does not show; below 5 % of the object 0."""
+    total = np.count_nonzero(mask) * (view.size / view.side) ** 2 / view.stretch
+    lost = total - float(target.sum())
+    return lost if lost > 0.05 * total else 0.0
+
+
+def target_box(target: torch.Tensor, view: View, box: FrameBox) -> torch.Tensor:
+    """Tight (x0, y0, x1, y1) of a soft (S, S) mask; of an empty one the frame box through the view."""
     ys, xs = (torch.nonzero((target > 0.5).any(dim=d)).flatten() for d in (1, 0))
     if len(ys) and len(xs):
         return torch.stack([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1]).float()
-    if fallback is not None:
-        return fallback
-    assert box is not None, "an empty target needs a fallback or the frame box"
     y0, x0, y1, x1 = box
     uv = view.to_model(np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]]))
     return torch.tensor([*uv.min(axis=0), *uv.max(axis=0)], dtype=torch.float32).clamp(0, view.size)
@@ -215,21 +199,21 @@ def jitter(box: torch.Tensor, size: int, rng: np.random.Generator) -> torch.Tens
 
 
 def draw_points(target: torch.Tensor, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Up to three points on a (S, S) mask: the first inside, the rest inside or outside; (3, 2) as (x, y), (3,)."""
-    small = F.avg_pool2d(target[None], 4)[0].numpy() > 0.5
-    step = target.shape[-1] / small.shape[-1]
+    """Three points on a (S, S) mask: the first inside, the rest inside or outside; (3, 2) as (x, y), (3,)."""
+    small = F.avg_pool2d(target[None], 2)[0].numpy()
+    inside = small > 0.5
+    if not inside.any():  # an object of a pixel or two
+        inside = small >= small.max()
     points, labels = [], []
     for number in range(3):
-        positive = number == 0 or rng.random() < 0.6
-        where = small if positive else ~small
-        if not where.any():
-            where, positive = ~where, not positive
+        positive = number == 0 or rng.random() < 0.6 or inside.all()
+        where = inside if positive else ~inside
         if number == 0 and rng.random() < 0.5:
             depth = ndimage.distance_transform_edt(np.pad(where, 1))[1:-1, 1:-1]
             y, x = np.unravel_index(int(depth.argmax()), depth.shape)
         else:
             y, x = divmod(int(rng.choice(np.flatnonzero(where))), small.shape[1])
-        points.append([(x + rng.random()) * step - 0.5, (y + rng.random()) * step - 0.5])
+        points.append([(x + rng.random()) * 2 - 0.5, (y + rng.random()) * 2 - 0.5])
         labels.append(int(positive))
     return torch.tensor(points, dtype=torch.float32), torch.tensor(labels)
 

@@ -16,6 +16,7 @@ from samed2.errors import InputError
 
 MIN_PIXELS = 12  # smaller specks are not asked for
 SIZE_EDGES = (0.001, 0.01, 0.1)  # shares of the frame between size classes
+GROUP_TRIES = 8
 DRAW, TASK, SUPPORT, BATCH, RENDER = 1, 2, 3, 4, 5  # first word of a generator's seed: what is drawn with it
 
 
@@ -24,8 +25,10 @@ class Clip:
     """Some frames of one case with one object.
 
     Attributes:
-        frames: in true order; where the case ends, its first or last frame is repeated.
-        middle: the frame the clip was drawn for, on which the object is.
+        frames: in true order, of a stream in the order of the visit; where the case ends, its first or last frame is
+            repeated.
+        middle: the frame the clip was drawn for, on which the object is; of a stream the first.
+        total: frames of the case.
         key: what everything random about it is made from.
     """
 
@@ -34,6 +37,12 @@ class Clip:
     frames: tuple[int, ...]
     middle: int
     key: tuple[int, ...]
+    total: int = 1
+
+    @property
+    def patient(self) -> str:
+        """What tells whether two clips show the same person."""
+        return f"{self.case.dataset}/{_patient(self.case)}"
 
     @property
     def task(self) -> str:
@@ -139,10 +148,80 @@ class Sampler:
             clips.append(self._clip(place, length, (self.seed, step, row)))
         return clips
 
-    def draw_task(self, step: int) -> str:
-        """The task of a step whose rows are all of one."""
-        place = self._tree(None, False).draw(np.random.default_rng([TASK, self.seed, step]))
-        return self.tasks[self.table.task[place]]
+    def draw_groups(
+        self,
+        step: int,
+        groups: int,
+        size: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        frames: int = 1,
+        stacks: bool = False,
+    ) -> list[Clip]:
+        """Groups of up to `size` clips of one task and, as far as there are, of different patients.
+
+        Process `rank` of `world` makes groups rank::world. Tasks with one patient are drawn only where there are no
+        others. Arguments as for `draw`.
+
+        Raises:
+            InputError: fewer groups than processes, or nothing to draw from.
+        """
+        if not 0 <= rank < world <= groups:
+            raise InputError(f"groups: got {groups} for process {rank} of {world}, wanted at least one for each")
+        tree = self._tree(None, stacks)
+        clips = []
+        for group in range(rank, groups, world):
+            rng = np.random.default_rng([TASK, self.seed, step, group])
+            for _ in range(GROUP_TRIES):
+                first = self._clip(tree.draw(rng), frames, (self.seed, step, group))
+                if len(self._patients(first.task)) > 1:
+                    break
+            clips += [first, *self.support(first, size - 1, step, frames)]
+        return clips
+
+    def draw_streams(
+        self, step: int, rows: int, length: int, *, rank: int = 0, world: int = 1, task: str | None = None
+    ) -> list[Clip]:
+        """Frames of volumes and videos in the order of a visit: either direction, every first to third frame.
+
+        Half of them start so near to the object's end that it is passed, where the case goes on behind it.
+        Other arguments and errors as for `draw`.
+        """
+        if not 0 <= rank < world <= rows:
+            raise InputError(f"rows: got {rows} for process {rank} of {world}, wanted at least one for each")
+        tree = self._tree(task, True)
+        clips = []
+        for row in range(rank, rows, world):
+            rng = np.random.default_rng([DRAW, self.seed, step, row])
+            clips.append(self._stream(tree.draw(rng), length, rng, (self.seed, step, row)))
+        return clips
+
+    def _stream(self, place: int, length: int, rng: np.random.Generator, key: tuple[int, ...]) -> Clip:
+        table = self.table
+        case, task = int(table.case[place]), int(table.task[place])
+        low, high = np.searchsorted(self._runs, (place, place), side="right")
+        rows = np.arange(self._runs[low - 1], self._runs[high])
+        shown = table.frame[rows][self._large[rows]]
+        start, total = int(table.frame[place]), int(table.shapes[case, 0])
+        toward = int(rng.choice((-1, 1)))
+        stride = min(int(rng.integers(1, 4)), max(1, (total - 1) // (length - 1)))
+        present = set(table.frame[rows].tolist())
+        last = start
+        while last + toward in present:
+            last += toward
+        early = last - toward * stride * int(rng.integers(0, length - 1))
+        if rng.random() < 0.5 and early in shown and 0 <= last + toward < total:
+            start = early
+        frames = tuple(min(max(start + toward * stride * i, 0), total - 1) for i in range(length))
+        return Clip(table.cases[case], self.tasks[task].split("/", 1)[1], frames, start, key, total)
+
+    @cached_property
+    def _runs(self) -> Column:
+        """Where the rows of each case and task begin, and the number of rows."""
+        table = self.table
+        new = np.flatnonzero((np.diff(table.case) != 0) | (np.diff(table.task) != 0)) + 1
+        return np.concatenate([[0], new, [len(table)]])
 
     def support(self, clip: Clip, k: int, step: int, frames: int = 1) -> list[Clip]:
         """Up to k other cases of the clip's task, none of its patient; every other patient once before one again.
@@ -165,7 +244,8 @@ class Sampler:
         table = self.table
         case, middle = int(table.case[place]), int(table.frame[place])
         name = self.tasks[table.task[place]].split("/", 1)[1]
-        return Clip(table.cases[case], name, clip_frames(middle, length, int(table.shapes[case, 0])), middle, key)
+        total = int(table.shapes[case, 0])
+        return Clip(table.cases[case], name, clip_frames(middle, length, total), middle, key, total)
 
     def _patients(self, task: str) -> dict[str, dict[int, Column]]:
         """Of one task: patient -> index of the case -> rows of the table, in the table's order."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from samed2.data.samples import PROMPTS
+from samed2.data.samples import BatchPlan
 from samed2.errors import InputError
 
 
@@ -34,35 +34,23 @@ class DataRecipe(Strict):
 
 
 class ModelRecipe(Strict):
-    """What is trained: a built-in configuration with settings, or the weights of a folder, a name or the hub."""
+    """What is trained: a built-in configuration with settings, or the weights of a folder, a name or the hub.
+
+    `settings` are fields of the configuration; with `init` only such as leave the shapes of the weights alone.
+    """
 
     preset: Literal["nano", "micro"] | None = "nano"
     init: str | None = None  # start from these weights instead of at random
-    settings: dict[str, Any] = {}  # fields of the configuration
+    settings: dict[str, Any] = {}
 
 
-class StageRecipe(Strict):
-    """Some steps at one image size; the learning rate moves from `lr` to `lr_end` along a half cosine."""
+class StageRecipe(BatchPlan):
+    """Some steps with batches of one plan; the learning rate moves from `lr` to `lr_end` along a half cosine."""
 
     steps: int = Field(gt=0)
-    image_size: int = Field(128, gt=0, multiple_of=32)
-    rows: int = Field(32, gt=0)
     lr: float = Field(1e-3, gt=0)
     lr_end: float | None = Field(None, gt=0)
     warmup: int = Field(0, ge=0)
-    clips: float = Field(0.2, ge=0, le=1)
-    frames: int = Field(3, ge=1)
-    memory: float = Field(0.0, ge=0, le=1)
-    prompts: dict[str, float] = {"box": 0.7, "point": 0.2, "box+point": 0.04, "mask+point": 0.06}
-    margin: tuple[float, float] = (1.25, 1.9)
-
-    @field_validator("prompts")
-    @classmethod
-    def _known(cls, value: dict[str, float]) -> dict[str, float]:
-        unknown = set(value) - set(PROMPTS)
-        if unknown or not value or min(value.values()) < 0 or sum(value.values()) <= 0:
-            raise ValueError(f"wanted shares above 0 for some of {', '.join(PROMPTS)}")
-        return value
 
 
 class OptimizerRecipe(Strict):
@@ -76,14 +64,27 @@ class OptimizerRecipe(Strict):
 
 
 class LossRecipe(Strict):
-    """Weights of the parts of the loss."""
+    """Weights of the parts of the loss. In a recipe also the name of one of `LOSSES`.
 
-    dice: float = 1.0
-    bce: float = 1.0
-    iou: float = 0.5
-    presence: float = 0.1
-    multimask: float = 0.3
-    correction: float = Field(0.25, ge=0, le=1)  # share of steps with a second pass after a corrective click
+    dice (`squared`: with squares in its denominator), bce and focal of masks; multimask: of the best of three masks
+    where the prompt tells which; iou: error of the predicted IoUs of all masks (`iou_kind`); presence: of the object
+    score, on all rows.
+    """
+
+    dice: float = Field(1.0, ge=0)
+    squared: bool = False
+    bce: float = Field(1.0, ge=0)
+    focal: float = Field(0.0, ge=0)
+    multimask: float = Field(0.3, ge=0)
+    iou: float = Field(0.5, ge=0)
+    iou_kind: Literal["bce", "l1", "mse"] = "bce"
+    presence: float = Field(0.2, ge=0)
+
+
+LOSSES = {
+    "released": LossRecipe(squared=True, focal=0.5, iou_kind="l1", presence=0.0, multimask=0.0),  # SAMed-2's code
+    "sam2": LossRecipe(bce=0.0, focal=20.0, iou=1.0, iou_kind="l1", presence=1.0),
+}
 
 
 class Recipe(Strict):
@@ -96,6 +97,14 @@ class Recipe(Strict):
     stages: list[StageRecipe]
     optimizer: OptimizerRecipe = OptimizerRecipe()
     loss: LossRecipe = LossRecipe()
+
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if isinstance(value, str) and value not in LOSSES:
+            raise ValueError(f"wanted one of {', '.join(LOSSES)}, or weights by name")
+        return LOSSES[value] if isinstance(value, str) else value
+
     out: Path = Path("runs/nano")
     log_every: int = Field(50, gt=0)
     checkpoint_every: int = Field(500, gt=0)

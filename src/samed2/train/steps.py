@@ -1,105 +1,184 @@
-"""One training step: from a batch to a loss, with memory and a corrective click where the batch asks for them."""
+"""One training step: from a batch to a loss. An episode is an image, a stream, or cases that remember each other."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
 import numpy as np
 import torch
-from scipy import ndimage
-from torch.nn import functional as F
 
-from samed2.data.samples import Batch
+from samed2.data.samples import Batch, BatchPlan
 from samed2.nn import Features, PromptTensors, SAMed2Model
-from samed2.train.losses import segmentation_loss
+from samed2.nn.decoder import Candidates, choose
+from samed2.nn.streaming import Trace, Track, reach, read
+from samed2.train.losses import Goal, segmentation_loss
+from samed2.train.prompting import first_prompts, rough_masks, with_clicks
 from samed2.train.recipe import LossRecipe
 
-MEMORY_LOGIT = 10.0
+SAME_TASK = 0.75  # chance of an entry to be of the row's task where it need not be
+LATER = 0.5  # weight of a pass after a corrective click
 
 
-def normalise(model: SAMed2Model, pixels: torch.Tensor) -> torch.Tensor:
-    """(..., 3, S, S) in [0, 1] -> the encoder's input."""
-    mean = torch.tensor(model.config.pixel_mean, device=pixels.device)[:, None, None]
-    std = torch.tensor(model.config.pixel_std, device=pixels.device)[:, None, None]
-    return (pixels - mean) / std
+class Rounds(NamedTuple):
+    """What became of rows: the loss of all passes, figures of the first, and the last answer."""
+
+    loss: torch.Tensor
+    figures: dict[str, float]
+    candidates: Candidates
+    chosen: torch.Tensor
 
 
 def step_loss(
-    model: SAMed2Model, batch: Batch, weights: LossRecipe, rng: np.random.Generator
+    model: SAMed2Model, batch: Batch, plan: BatchPlan, weights: LossRecipe, rng: np.random.Generator
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """Loss of a batch and figures to log; `rng` decides about memory entries and corrections."""
-    features = model.encode(normalise(model, batch.pixels))
-    memory = recall(model, features, batch, rng) if batch.memory else None
+    """Loss of a batch and figures to log; `rng` decides about entries, prompts and corrections."""
+    features = encode(model, batch)
+    counted = torch.ones_like(batch.present)
+    clicks = int(rng.integers(1, plan.clicks + 1)) if rng.random() < plan.correction else 0
+    if batch.episode == "stream":
+        goal = Goal(batch.target, batch.present, batch.hidden, counted)
+        return stream_loss(model, features, batch, goal, weights, clicks, rng)
+    memory = None
+    if batch.episode == "memory":
+        index, counted = draw_entries(batch, plan, rng)
+        memory = remembered(model, features, batch, plan, rng)[index.to(features.low.device)] if index.numel() else None
     features = features._replace(low=model.condition(features.low, memory))
+    goal = Goal(batch.target, batch.present, batch.hidden, counted.to(batch.target.device))
     prompts = first_prompts(batch, rng)
-    candidates = model.candidates(features, prompts)
-    ambiguous = batch.prompt == "point" and prompts.points is not None and prompts.points.shape[1] == 1
-    loss, figures = segmentation_loss(candidates, batch.target, batch.present, weights, ambiguous)
-    if batch.prompt != "none" and rng.random() < weights.correction:
-        corrected = corrected_prompts(prompts, candidates.logits.detach().float()[:, :1], batch.target)
-        again = model.candidates(features, corrected)
-        second, _ = segmentation_loss(again, batch.target, batch.present, weights, False)
-        loss = loss + 0.5 * second
-    return loss, figures
+    rounds = answer(model, features, prompts, goal, weights, clicks, is_click(prompts))
+    return rounds.loss, rounds.figures
 
 
-def recall(model: SAMed2Model, features: Features, batch: Batch, rng: np.random.Generator) -> torch.Tensor | None:
-    """Memory of 1 to 4 other rows of the batch, with their true masks, (N, k, M, h, w)."""
-    rows = features.low.shape[0]
-    count = min(int(rng.integers(0 if batch.prompt != "none" else 1, 5)), rows - 1)
-    if count == 0:
-        return None
-    entries = model.encode_memory(features.low, (batch.target - 0.5) * 2 * MEMORY_LOGIT)
-    shifts = rng.permutation(np.arange(1, rows))[:count]
-    return torch.stack([entries.roll(int(s), dims=0) for s in shifts], dim=1)
+def encode(model: SAMed2Model, batch: Batch) -> Features:
+    """Features of the batch's rows."""
+    mean = torch.tensor(model.config.pixel_mean, device=batch.pixels.device)[:, None, None]
+    std = torch.tensor(model.config.pixel_std, device=batch.pixels.device)[:, None, None]
+    features = model.encode((batch.pixels - mean) / std)
+    frames = batch.pixels.shape[1]
+    return features if batch.every or frames == 1 else features.select(slice(frames // 2, None, frames))
 
 
-def first_prompts(batch: Batch, rng: np.random.Generator) -> PromptTensors:
-    """The prompts a batch starts with."""
-    if batch.prompt == "none":
-        return PromptTensors()
-    if batch.prompt == "box":
-        return PromptTensors(boxes=batch.boxes)
-    count = int(rng.choice((1, 2, 3), p=(0.6, 0.2, 0.2))) if batch.prompt == "point" else 1
-    points, labels = batch.points[:, :count], batch.labels[:, :count]
-    if batch.prompt == "point":
-        return PromptTensors(points=points, labels=labels)
-    if batch.prompt == "box+point":
-        return PromptTensors(points=points, labels=labels, boxes=batch.boxes)
-    rough = rough_mask(batch.target, rng)
-    clicks = [click(rough[i, 0] > 0, batch.target[i, 0], rough.shape[-1]) for i in range(len(rough))]
-    return PromptTensors(
-        points=torch.tensor([[c[:2]] for c in clicks]),
-        labels=torch.tensor([[c[2]] for c in clicks]),
-        masks=rough,
-    )
+def is_click(prompts: PromptTensors) -> bool:
+    """A single click says little: the model answers with three masks and chooses."""
+    single = prompts.points is not None and prompts.points.shape[1] == 1
+    return single and prompts.boxes is None and prompts.masks is None
 
 
-def rough_mask(target: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """A worse version of the true masks, (N, 1, S/4, S/4) logits: blurred, shifted and cut at another level."""
-    small = F.avg_pool2d(target, 4)
-    reach = int(rng.integers(1, 4))
-    blurred = F.avg_pool2d(small, 2 * reach + 1, stride=1, padding=reach)
-    moved = blurred.roll((int(rng.integers(-2, 3)), int(rng.integers(-2, 3))), dims=(-2, -1))
-    return (moved - float(rng.uniform(0.25, 0.75))) * 12
+def answer(
+    model: SAMed2Model,
+    features: Features,
+    prompts: PromptTensors,
+    goal: Goal,
+    weights: LossRecipe,
+    clicks: int,
+    ambiguous: bool,
+) -> Rounds:
+    """Ask once, then again after each of some corrective clicks; `features.low` is conditioned."""
+    total, counted = torch.zeros((), device=goal.target.device), 0.0
+    first: dict[str, float] = {}
+    for number in range(clicks + 1):
+        candidates = model.candidates(features, prompts)
+        loss, figures = segmentation_loss(candidates, goal, weights, ambiguous)
+        index = choose(candidates, ambiguous, 0.0, None)
+        share = LATER if number else 1.0
+        total, counted = total + share * loss, counted + share
+        first = first or figures
+        if number < clicks:
+            logits = candidates.logits[torch.arange(len(index)), index][:, None]
+            prompts, ambiguous = with_clicks(prompts, logits, goal.target), False
+    return Rounds(total / counted, first, candidates, index)
 
 
-def corrected_prompts(prompts: PromptTensors, logits: torch.Tensor, target: torch.Tensor) -> PromptTensors:
-    """The same prompts with one click into the largest error and the last logits as mask prompt."""
-    clicks = [click(logits[i, 0] > 0, target[i, 0], logits.shape[-1]) for i in range(len(logits))]
-    points = torch.tensor([[c[:2]] for c in clicks])
-    labels = torch.tensor([[c[2]] for c in clicks])
-    if prompts.points is not None and prompts.labels is not None:
-        points = torch.cat([prompts.points, points], dim=1)
-        labels = torch.cat([prompts.labels, labels], dim=1)
-    return PromptTensors(points, labels, prompts.boxes, logits.clamp(-32, 32))
+def draw_entries(batch: Batch, plan: BatchPlan, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which rows each row remembers, (N, k), never of its own patient and only such that show the object.
+
+    Without a prompt the first is of the same task; rows that have none such are not counted.
+
+    Returns:
+        (N, k) int64 and (N,) bool.
+    """
+    rows = len(batch.tasks)
+    unprompted = batch.prompt == "none"
+    present = batch.present.tolist()
+    count = int(rng.integers(1 if unprompted else 0, plan.entries + 1))
+    index, counted = np.zeros((rows, count), dtype=np.int64), np.ones(rows, dtype=bool)
+    for row in range(rows):
+        fit = [j for j in range(rows) if present[j] and batch.patients[j] != batch.patients[row]]
+        same = [j for j in fit if batch.tasks[j] == batch.tasks[row]]
+        other = [j for j in fit if batch.tasks[j] != batch.tasks[row]]
+        counted[row] = bool(same) or not (unprompted or (count and not other))
+        for place in range(count if counted[row] else 0):
+            pool = same if same and ((unprompted and not place) or not other or rng.random() < SAME_TASK) else other
+            index[row, place] = pool[rng.integers(len(pool))]
+    return torch.from_numpy(index), torch.from_numpy(counted)
 
 
-def click(guess: torch.Tensor, target: torch.Tensor, grid: int) -> tuple[float, float, int]:
-    """(x, y, label) deepest inside the wrong pixels, found on the grid of the logits; model pixels."""
-    truth = F.adaptive_avg_pool2d(target[None], grid)[0].numpy() > 0.5
-    wrong = guess.numpy() != truth
-    if not wrong.any():
-        wrong = truth if truth.any() else ~truth
-    depth = ndimage.distance_transform_edt(np.pad(wrong, 1))[1:-1, 1:-1]
-    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-    step = target.shape[-1] / grid
-    return (x + 0.5) * step - 0.5, (y + 0.5) * step - 0.5, int(truth[y, x])
+def remembered(
+    model: SAMed2Model, features: Features, batch: Batch, plan: BatchPlan, rng: np.random.Generator
+) -> torch.Tensor:
+    """Memory entries of all rows with their true masks, some made worse, (N, M, h, w)."""
+    side = batch.target.shape[-1]
+    clean = batch.target - 0.5
+    worse = torch.nn.functional.interpolate(rough_masks(batch.target, rng), size=(side, side), mode="bilinear")
+    noisy = torch.from_numpy(rng.random(len(clean)) < plan.noisy).to(clean.device)[:, None, None, None]
+    return model.encode_memory(features.low, torch.where(noisy, worse, clean), binary=True)
+
+
+def stream_loss(
+    model: SAMed2Model,
+    features: Features,
+    batch: Batch,
+    goal: Goal,
+    weights: LossRecipe,
+    clicks: int,
+    rng: np.random.Generator,
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Frames of a visit one after another: the first from its prompt, the rest from the streaming memory alone."""
+    prompts = first_prompts(batch, rng)
+
+    def ask(now: Features, rows: slice, prompted: bool) -> Rounds:
+        if prompted:
+            return answer(model, now, prompts, goal.select(rows), weights, clicks, is_click(prompts))
+        return answer(model, now, PromptTensors(), goal.select(rows), weights, 0, chooses(model))
+
+    rounds = list(visit(model, features, batch, ask))
+    later = [r.figures for r in rounds[1:]]
+    means = {name: float(np.mean([row[name] for row in later if name in row])) for row in later for name in row}
+    return torch.stack([r.loss for r in rounds]).mean(), means
+
+
+def chooses(model: SAMed2Model) -> bool:
+    """Whether the model chooses among three masks on frames without a prompt, as SAM-2's checkpoints do."""
+    return bool(model.config.multimask_output_for_tracking and model.config.multimask_min_pt_num == 0)
+
+
+def visit(
+    model: SAMed2Model, features: Features, batch: Batch, ask: Callable[[Features, slice, bool], Rounds]
+) -> Iterator[Rounds]:
+    """The frames of a stream in order, each conditioned on the traces of those before, as in `predict.tracking`.
+
+    Args:
+        features: raw, of all rows.
+        ask: answers (conditioned features of one frame of every row, which rows they are, whether it is prompted).
+    """
+    tracks = [Track() for _ in range(len(batch.target) // batch.steps)]
+    for step in range(batch.steps):
+        rows = slice(step, None, batch.steps)
+        now = features.select(rows)
+        known = read(model, tracks, step, False, batch.total)
+        low = model.condition(now.low, *(known or ()))
+        rounds = ask(now._replace(low=low), rows, known is None)
+        leave_traces(model, tracks, now, rounds, step)
+        yield rounds
+
+
+def leave_traces(model: SAMed2Model, tracks: list[Track], features: Features, rounds: Rounds, frame: int) -> None:
+    """Write what one frame's answers leave behind into the rows' tracks; gradients stay."""
+    found, rows = rounds.candidates, torch.arange(len(tracks))
+    logits = found.logits[rows, rounds.chosen][:, None]
+    feature = model.encode_memory(features.low, logits, binary=frame == 0, object_score=found.object_score)
+    pointer = model.object_pointer_proj(found.tokens[rows, rounds.chosen])
+    pointer = torch.where((found.object_score > 0)[:, None], pointer, model.no_object_pointer)
+    for row, track in enumerate(tracks):
+        track.write(frame, Trace(feature[row], pointer[row]), prompted=frame == 0, reach=reach(model))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import inspect
 import json
 import time
 from collections.abc import Iterator
@@ -14,23 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import Progress, track
+from rich.progress import Progress
 
-from samed2.data import open_cases
-from samed2.data.cases import LoadedCase
-from samed2.data.samples import PROMPTS, Batch, BatchPlan, TaskIndex, draw_batch
+from samed2.data.samples import Batch
+from samed2.data.sampling import Sampler
+from samed2.data.stream import ClipStream, clip_loader
 from samed2.errors import InputError
 from samed2.io.atomic import atomic_path
-from samed2.nn import PromptTensors, SAMed2Config, SAMed2Model, weights
-from samed2.nn.builders import micro_config, nano_config, small_config
-from samed2.nn.init import init_from_scratch
-from samed2.train.losses import mask_iou
+from samed2.nn import weights
 from samed2.train.optim import MovingAverage, build_optimizers, learning_rate
-from samed2.train.recipe import Recipe, load_recipe
-from samed2.train.steps import normalise, step_loss
+from samed2.train.recipe import Recipe, StageRecipe, load_recipe
+from samed2.train.start import build_model, keep_freed_memory, read_table, table_hash
+from samed2.train.steps import step_loss
+from samed2.train.validation import Validation
 
 CHECKPOINT = "checkpoint.pt"
-PRESETS = {"nano": nano_config, "micro": micro_config}
 
 
 def run(recipe_path: Path, overrides: list[str] | None = None, resume: bool = False, out: Path | None = None) -> Path:
@@ -70,11 +66,13 @@ class Trainer:
         self.model = build_model(recipe)
         self.optimizers = build_optimizers(self.model, recipe.optimizer)
         self.average = MovingAverage(self.model, recipe.optimizer.ema)
-        self._prepare_folder(resume)
         data = recipe.data
-        items = load_cases(data.root, data.splits, self.console)
-        self.index = TaskIndex(items, data.balance, data.weights)
-        self.val = TaskIndex(load_cases(data.root, data.val_splits, self.console)) if data.val_splits else None
+        table = read_table(data.root, data.splits, self.console)
+        self.data_hash = table_hash(table)
+        self.sampler = Sampler(table, seed=recipe.seed, power=data.balance, weights=data.weights)
+        held_out = read_table(data.root, data.val_splits, self.console) if data.val_splits else None
+        self._prepare_folder(resume)
+        self.validation = None if held_out is None else Validation(held_out, recipe.stages[-1].image_size)
 
     def train(self) -> Path:
         """Run all steps that are left; a checkpoint is written on the way and on Ctrl-C."""
@@ -102,8 +100,9 @@ class Trainer:
         self.model.train()
         torch.manual_seed(recipe.seed * 1_000_003 + state.step)  # dropout, so that resuming is exact
         rng = np.random.default_rng([recipe.seed, state.step, 1])
+        stage, _ = recipe.stage_at(state.step)
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
-            loss, figures = step_loss(self.model, batch, recipe.loss, rng)
+            loss, figures = step_loss(self.model, batch, stage, recipe.loss, rng)
         if not torch.isfinite(loss):
             raise InputError(
                 f"step {state.step}: the loss is {float(loss.detach())}; lower stages.lr or check the data"
@@ -116,8 +115,14 @@ class Trainer:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.average.update(self.model, state.step)
-        kind = ("memory+" if batch.memory else "") + batch.prompt
-        return {"loss": float(loss.detach()), "norm": float(norm), f"iou/{kind}": figures["iou"], "lr": rate}
+        kind = f"{batch.episode}/{batch.prompt}"
+        named = {f"{name}/{kind}": value for name, value in figures.items()}
+        return {
+            "loss": float(loss.detach()),
+            f"loss/{batch.episode}": float(loss.detach()),
+            "norm": float(norm),
+            "lr": rate,
+        } | named
 
     def _routine(self, figures: list[dict[str, float]]) -> None:
         recipe, step = self.recipe, self.state.step
@@ -133,34 +138,25 @@ class Trainer:
             )
             figures.clear()
         last = step == recipe.steps
-        if self.val is not None and (step % recipe.validate_every == 0 or last):
+        if self.validation is not None and (step % recipe.validate_every == 0 or last):
             self.log({"step": step, **self.validate()})
         if step % recipe.checkpoint_every == 0 or last:
             self.save_checkpoint()
 
     def _batches(self, start: int) -> Iterator[Batch]:
-        source = BatchSource(self.index, self.recipe, start)
-        loader = torch.utils.data.DataLoader(
-            source,
-            batch_size=None,
-            num_workers=self.recipe.data.workers,
-            prefetch_factor=4 if self.recipe.data.workers else None,
-        )
-        yield from loader
+        recipe = self.recipe
+        stream = ClipStream(self.sampler, StagePlan(recipe), recipe.steps, start=start)
+        yield from clip_loader(stream, recipe.data.workers)
 
-    @torch.inference_mode()
-    def validate(self, limit: int = 6) -> dict[str, float]:
-        """Dice of the averaged weights inside fixed views of `val`, one jittered box each, mean over tasks."""
-        assert self.val is not None
+    def validate(self) -> dict[str, float]:
+        """Scores of the averaged weights on `val`."""
+        assert self.validation is not None
         current = {n: v.clone() for n, v in self.model.state_dict().items()}
         self.model.load_state_dict(self.average.values)
-        self.model.eval()
-        stage, _ = self.recipe.stage_at(self.state.step - 1)
-        scores = validate_boxes(self.model, self.val, stage.image_size, limit, self.recipe.precision)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+            scores = self.validation.score(self.model)
         self.model.load_state_dict(current)
-        return {"val_dice": round(float(np.mean(list(scores.values()))), 5)} | {
-            f"val/{name}": round(value, 4) for name, value in scores.items()
-        }
+        return scores
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one line to log.jsonl."""
@@ -171,6 +167,7 @@ class Trainer:
         """Everything needed to go on, written atomically."""
         state = {
             "step": self.state.step,
+            "data": self.data_hash,
             "seconds": self.state.seconds,
             "model": self.model.state_dict(),
             "average": self.average.values,
@@ -185,6 +182,10 @@ class Trainer:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, ValueError) as error:
             raise InputError(f"{path}: is not a usable checkpoint ({error})") from error
+        if state["data"] != self.data_hash:
+            raise InputError(
+                f"{self.recipe.data.root}: was changed since {path} was written; start anew with another --out"
+            )
         self.model.load_state_dict(state["model"])
         self.average.values = state["average"]
         for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
@@ -211,83 +212,11 @@ class Trainer:
             self.load_checkpoint(checkpoint)
 
 
-class BatchSource(torch.utils.data.IterableDataset):
-    """Batches from a step to the recipe's end; worker w of n takes every n-th, so the order never changes."""
+@dataclass(frozen=True)
+class StagePlan:
+    """The plan of a step by its recipe; travels to other processes."""
 
-    def __init__(self, index: TaskIndex, recipe: Recipe, start: int) -> None:
-        self.index, self.recipe, self.start = index, recipe, start
+    recipe: Recipe
 
-    def __iter__(self) -> Iterator[Batch]:
-        info = torch.utils.data.get_worker_info()
-        first, every = (info.id, info.num_workers) if info else (0, 1)
-        for step in range(self.start + first, self.recipe.steps, every):
-            stage, _ = self.recipe.stage_at(step)
-            total = sum(stage.prompts.values())
-            plan = BatchPlan(
-                image_size=stage.image_size,
-                rows=stage.rows,
-                frames=stage.frames,
-                clips=stage.clips,
-                memory=stage.memory,
-                prompts=tuple(stage.prompts.get(p, 0.0) / total for p in PROMPTS),
-                margin=stage.margin,
-            )
-            yield draw_batch(self.index, plan, self.recipe.seed, step)
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep freed blocks: giving every activation back to the system costs most of a CPU step."""
-    trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # names in glibc's malloc.h
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(mmap_max, 0)
-        libc.mallopt(trim_threshold, -1)
-        libc.mallopt(top_pad, 2**27)
-        libc.mallopt(arena_max, 1)
-    except (OSError, AttributeError):
-        pass  # another C library; only speed is lost
-
-
-def build_model(recipe: Recipe) -> SAMed2Model:
-    """The model a recipe starts from."""
-    if recipe.model.init is not None:
-        return weights.load(recipe.model.init)
-    if recipe.model.preset is None:
-        raise InputError("model: wanted a preset or init, got neither")
-    known = {*inspect.signature(small_config).parameters, *SAMed2Config.__dataclass_fields__} - {"settings"}
-    if unknown := sorted(set(recipe.model.settings) - known):
-        raise InputError(f"model.settings.{unknown[0]}: is unknown; wanted fields such as adapter_dim, image_size")
-    try:
-        config = PRESETS[recipe.model.preset](**recipe.model.settings)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"model.settings: {error}") from error
-    # plain matrix products: the fused CPU attention is several times slower in the backward pass
-    model = SAMed2Model._from_config(config, attn_implementation="eager")
-    init_from_scratch(model, recipe.seed)
-    return model
-
-
-def load_cases(root: Path, splits: list[str], console: Console) -> list[LoadedCase]:
-    """Read all cases of some splits, with a progress bar."""
-    cases = open_cases(root, splits)
-    label = f"read {', '.join(splits)}"
-    return [case.load().in_memory() for case in track(cases, label, console=console, disable=not console.is_terminal)]
-
-
-def validate_boxes(model: SAMed2Model, index: TaskIndex, size: int, limit: int, precision: str) -> dict[str, float]:
-    """Mean Dice by task of one jittered box per part, inside fixed views, `limit` parts of each task."""
-    plan = BatchPlan(image_size=size, rows=limit, clips=0.0, prompts=(1, 0, 0, 0, 0), margin=(1.5, 1.5), augment=False)
-    scores = {}
-    chance = index.chance
-    for number, name in enumerate(index.names):
-        index.chance = np.eye(len(index.names))[number]
-        batch = draw_batch(index, plan, 0, number)
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            features = model.encode(normalise(model, batch.pixels))
-            features = features._replace(low=model.condition(features.low))
-            logits = model.candidates(features, PromptTensors(boxes=batch.boxes)).logits[:, :1].float()
-        logits = torch.nn.functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-        iou = mask_iou(logits, batch.target)
-        scores[name] = float((2 * iou / (1 + iou)).mean())
-    index.chance = chance
-    return scores
+    def __call__(self, step: int) -> StageRecipe:
+        return self.recipe.stage_at(step)[0]

@@ -1,0 +1,95 @@
+"""What a run starts from: the model, and the data as a table of frames."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from samed2.data.frames import FrameTable, open_table
+from samed2.errors import InputError
+from samed2.nn import SAMed2Config, SAMed2Model, weights
+from samed2.nn.builders import micro_config, nano_config, small_config
+from samed2.nn.init import init_from_scratch
+from samed2.train.recipe import ModelRecipe, Recipe
+
+PRESETS = {"nano": nano_config, "micro": micro_config}
+# fields that may differ from the weights' own configuration
+CHANGEABLE = ("streaming", "box_prior", "box_tokens", "pixel_mean", "pixel_std")
+
+
+def build_model(recipe: Recipe) -> SAMed2Model:
+    """The model a recipe starts from.
+
+    Raises:
+        InputError: unknown weights or settings.
+    """
+    loaded = None if recipe.model.init is None else weights.load(recipe.model.init)
+    config = _configured(recipe.model) if loaded is None else _changed(loaded.config, recipe.model.settings)
+    # plain matrix products: the fused CPU attention is several times slower in the backward pass
+    model = SAMed2Model._from_config(config, attn_implementation="eager")
+    if loaded is None:
+        init_from_scratch(model, recipe.seed)
+    else:
+        model.load_state_dict(loaded.state_dict())
+    return model
+
+
+def _changed(config: SAMed2Config, settings: dict[str, Any]) -> SAMed2Config:
+    for name, value in settings.items():
+        if name not in CHANGEABLE:
+            raise InputError(f"model.settings.{name}: cannot change with init; wanted one of {', '.join(CHANGEABLE)}")
+        try:
+            setattr(config, name, value)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"model.settings.{name}: {error}") from error
+    return config
+
+
+def _configured(recipe: ModelRecipe) -> SAMed2Config:
+    if recipe.preset is None:
+        raise InputError("model: wanted a preset or init, got neither")
+    known = {*inspect.signature(small_config).parameters, *SAMed2Config.__dataclass_fields__} - {"settings"}
+    if unknown := sorted(set(recipe.settings) - known):
+        raise InputError(f"model.settings.{unknown[0]}: is unknown; wanted fields such as adapter_dim, image_size")
+    try:
+        return PRESETS[recipe.preset](**recipe.settings)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"model.settings: {error}") from error
+
+
+def read_table(root: Path, splits: list[str], console: Console) -> FrameTable:
+    """Which object is on which frame of some splits, with a progress bar where files have to be read.
+
+    Raises:
+        InputError: no such data or split.
+    """
+    label = f"read {', '.join(splits)}"
+    return open_table(root, splits, lambda cases: track(cases, label, console=console, disable=not console.is_terminal))
+
+
+def table_hash(table: FrameTable) -> str:
+    """Changes when cases, objects, frames or masks' areas do."""
+    digest = hashlib.sha256("\n".join([case.label for case in table.cases] + table.tasks).encode())
+    for column in (table.shapes, table.case, table.task, table.frame, table.pixels):
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed blocks: giving every activation back to the system costs most of a CPU step."""
+    trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # names in glibc's malloc.h
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, -1)
+        libc.mallopt(top_pad, 2**27)
+        libc.mallopt(arena_max, 1)
+    except (OSError, AttributeError):
+        pass  # another C library; only speed is lost
