@@ -101,6 +101,32 @@ def test_only_a_range_is_propagated(session):
         list(session.propagate(frames=(3, 9)))
 
 
+@pytest.mark.parametrize(
+    ("direction", "frames", "left"),
+    [("both", None, [2]), ("forward", None, [0, 1, 2]), ("backward", None, [2, 3, 4]), ("both", (3, 4), [0, 1, 2])],
+)
+def test_what_an_object_left_behind_goes_when_it_ends_sooner(session, monkeypatch, direction, frames, left):
+    session.add_box(1, 2, 10, 12, 40, 50)
+    session.add_box(2, 0, 5, 5, 30, 30)
+    list(session.propagate())
+    monkeypatch.setattr("samed2.predict.session.propagate", lambda *args: iter([(2, [session.prediction(1, 2)])]))
+    list(session.propagate(direction, objects=[1], frames=frames))
+    assert session.frames(1) == left and session.frames(2) == [0, 1, 2, 3, 4]
+    session.undo()
+    assert session.frames(1) == [0, 1, 2, 3, 4]
+
+
+def test_confirmed_masks_stay_when_an_object_ends_sooner(session, monkeypatch):
+    session.add_box(1, 2, 10, 12, 40, 50)
+    list(session.propagate())
+    session.confirm(1, [3])
+    monkeypatch.setattr("samed2.predict.session.propagate", lambda *args: iter([(2, [session.prediction(1, 2)])]))
+    followed = session.propagate()
+    next(followed)
+    assert session.frames(1) == [0, 1, 2, 3, 4]  # interrupted here, everything would stay
+    assert list(followed) == [] and session.frames(1) == [2, 3]
+
+
 def test_a_limited_object_is_found_in_its_range_alone(predictor, volume, session, tmp_path):
     session.add_box(1, 2, 10, 12, 40, 50)
     session.add_box(2, 0, 5, 5, 30, 30)

@@ -21,7 +21,7 @@ from samed2.predict import session_file
 from samed2.predict.held import Held
 from samed2.predict.propagation import Direction, propagate
 from samed2.predict.results import ObjectPrediction
-from samed2.predict.session_state import History, State, clear_frame, copied
+from samed2.predict.session_state import History, Key, State, clear_frame, copied
 from samed2.predict.session_view import SessionView
 from samed2.predict.settings import fields_of, settings_from
 from samed2.predict.spans import Allowed, Span, allowed_frames, checked_spans, limits_of, only
@@ -138,7 +138,8 @@ class Session(SessionView):
     ) -> Iterator[tuple[int, list[ObjectPrediction]]]:
         """Follow objects from their prompts; gives (frame, predictions) as they come and keeps them.
 
-        All of it is one step for undo. What came before an interruption stays.
+        All of it is one step for undo. What came before an interruption stays; at the end, what an earlier call had
+        found on frames that an object no longer reaches goes.
 
         Args:
             objects: ids; None takes all. frames: first and last frame to answer for; None takes all.
@@ -155,6 +156,7 @@ class Session(SessionView):
             return
         engine, memory = self.predictor.engine, self.predictor.memory
         given = {(f, i) for i, entry in prompts.objects.items() for f in entry.masks if not entry.on_frame(f).points}
+        old = _reached(prompts, direction, limits) & answers.keys() - start.confirmed
         try:
             followed = propagate(
                 engine, self.scan, prompts, self.window, self.settings, self.tracking, memory, direction, limits
@@ -162,9 +164,12 @@ class Session(SessionView):
             for frame, found in only(followed, allowed):
                 kept = [p for p in found if (frame, p.id) not in given and (frame, p.id) not in start.confirmed]
                 answers.update({(frame, p.id): Held.of(p) for p in kept})
+                old.difference_update((frame, p.id) for p in found)
                 yield frame, found
                 if time.monotonic() - self._saved > AUTOSAVE_SECONDS:
                     self._save_by_itself()
+            for key in old:
+                del answers[key]
         finally:
             self._save_by_itself()
 
@@ -280,3 +285,15 @@ class Session(SessionView):
     def _save_by_itself(self) -> None:
         if self.autosave is not None:
             self.save(self.autosave)
+
+
+def _reached(prompts: Prompts, direction: Direction, limits: Span) -> set[Key]:
+    """The frames without a prompt that following the objects may come to, with the objects."""
+    reached = set()
+    for object_id, entry in prompts.objects.items():
+        prompted = entry.frames()
+        first = prompted[0] if direction == "forward" else 0
+        last = prompted[-1] if direction == "backward" else limits[1]
+        between = range(max(first, limits[0]), min(last, limits[1]) + 1)
+        reached |= {(frame, object_id) for frame in between if frame not in prompted}
+    return reached
