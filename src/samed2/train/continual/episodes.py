@@ -91,7 +91,7 @@ def spread(values: Sequence[Any], count: int) -> list[Any]:
 
 def _shot(task: str, slide: Slide) -> Shot:
     image = np.broadcast_to(slide.image, (3, *slide.image.shape[1:]))
-    return Shot(task, np.ascontiguousarray(image), slide.masks[0])
+    return Shot(task, image.copy(), slide.masks[0])
 
 
 def by_task(shots: Sequence[Shot]) -> dict[str, list[Shot]]:
