@@ -48,7 +48,8 @@ class Learner:
         ]
         self.sets: dict[str, dict[str, torch.Tensor]] = {}
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(method.trains == "all" or (method.trains == "adapters" and ".adapter." in name))
+            own = ".adapter." in name or name.startswith("mask_decoder.")
+            parameter.requires_grad_(method.trains == "all" or (method.trains == "adapters" and own))
         self._base = self._trained()
         self.bank = self._empty_bank() if method.remembers else None
 
