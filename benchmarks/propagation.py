@@ -5,7 +5,7 @@
 `nano` has the shape of the built-in model, `tiny` is Hiera-T at 512 px; weights are random (seeded), with the object
 score raised so that no mask is hidden: speed and agreement do not depend on what was learned. Both sides see the same
 moving discs on noise. The compatible setting is the whole frame, T = 1, SAM-2's streaming memory. The fast setting
-is bf16. Peak memory is that of a process of its own for each side.
+is bf16, with memory maps pooled to a quarter. Peak memory is that of a process of its own for each side.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def run_ours(model: Any, frames: np.ndarray, boxes: list[Any], fast: bool) -> tu
     engine = Engine(model, "cpu", "bf16" if fast else "fp32")
     tracking = Tracking(follow=False, carry="memory", stream=True, drop=0.0, patience=0)
     masks = np.zeros((len(frames), len(boxes), *frames.shape[1:]), bool)
-    settings = Settings(zoom=False, neighbours=1)
+    settings = Settings(zoom=False, neighbours=1, pool=2 if fast else 1)
     start = time.perf_counter()
     for frame, found in propagate(engine, scan, prompts, resolve_window(scan), settings, tracking, None, "forward"):
         for prediction in found:

@@ -1,20 +1,32 @@
-"""Memory attention without waste: the same numbers as transformers' layers, with less arithmetic and memory traffic.
+"""Attention without waste.
 
-Three things differ, none of them in the result: rotary codes are applied as one complex product; values are never
-projected for every memory token, since a weighted sum of projections is the projection of the weighted sum; and
-objects are attended one after another, so that only one matrix of scores exists at a time.
+The memory attention: the same numbers as transformers' layers, with less arithmetic and memory traffic. What
+differs, none of it in the result: rotary codes are applied as one complex product; values are never projected
+for every memory token, since a weighted sum of projections is the projection of the weighted sum; what objects have
+in common before they read their memories is computed once; and large maps are attended one after another, in blocks
+that are used again, since fresh memory costs a processor as much as the arithmetic on it.
+
+Memory maps may be smaller than the image's (`streaming.pooled`): their tokens are turned to the middle of what they
+stand for.
 """
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from transformers import AttentionInterface
 from transformers.models.sam2_video.modeling_sam2_video import (
     Sam2VideoMemoryAttention,
     Sam2VideoMemoryAttentionLayer,
     Sam2VideoRoPEAttention,
 )
+
+PLAIN = "samed2_plain"  # the name of `attend_plain` in transformers
+QUERY_ROWS = 512  # image tokens whose scores exist at a time
+TOKENS_AT_ONCE = 1024  # image tokens of all objects that go through a layer together
 
 
 def attend_memory(
@@ -23,57 +35,111 @@ def attend_memory(
     keys: Tensor,
     key_position: Tensor,
     rotary: tuple[Tensor, Tensor],
+    key_rotary: tuple[Tensor, Tensor],
     placeless: int,
 ) -> Tensor:
-    """All layers of the memory attention, in evaluation mode.
+    """All layers of the memory attention, in evaluation mode and without gradients.
 
     Args:
         tokens: (N, hw, d) image tokens with their position added.
-        keys, key_position: (N, K, M) memory tokens, whole maps of hw tokens first, then `placeless` pointers.
-        rotary: cosine and sine of transformers' rotary embedding, (..., hw, d).
+        keys, key_position: (N, K, M) memory tokens, whole maps of n tokens first, then `placeless` pointers.
+        rotary, key_rotary: cosine and sine of transformers' rotary embedding, (..., hw, d) of the image's tokens and
+            (..., n, d) of one memory map's.
 
     Returns:
         (N, hw, d).
     """
-    turn = _as_complex(rotary)
-    for layer in attention.layers:
-        tokens = _layer(layer, tokens, keys, key_position, turn, placeless)
-    return attention.layer_norm(tokens)
+    turn, key_turn = _as_complex(rotary), _as_complex(key_rotary)
+    first, alike = attention.layers[0], bool((tokens == tokens[:1]).all())
+    if alike:
+        tokens = (tokens[:1] + _own(first, tokens[:1], turn)).expand_as(tokens)
+    together = max(1, TOKENS_AT_ONCE // tokens.shape[1])
+    rows = []
+    for start in range(0, len(tokens), together):
+        some = slice(start, start + together)
+        row, memories = tokens[some], list(zip(keys[some], key_position[some], strict=True))
+        for layer in attention.layers:
+            if layer is not first or not alike:
+                row = row + _own(layer, row, turn)
+            module = layer.cross_attn_image
+            queries = _turned(module.q_proj(layer.layer_norm2(row)), turn)
+            read = [_cross(module, q, k, p, key_turn, placeless) for q, (k, p) in zip(queries, memories, strict=True)]
+            row = row + module.o_proj(module.v_proj(torch.stack(read)))
+            row = row + layer.linear2(layer.activation(layer.linear1(layer.layer_norm3(row))))
+        rows.append(attention.layer_norm(row))
+    return torch.cat(rows)
 
 
 def can_attend(attention: Sam2VideoMemoryAttention) -> bool:
-    """Whether `attend_memory` covers this module: evaluation (no dropout) and a single head, as SAM-2 has."""
-    return not attention.training and attention.layers[0].self_attn.num_attention_heads == 1
+    """Whether `attend_memory` covers this module: no dropout, no gradients, and a single head, as SAM-2 has."""
+    return (
+        not (attention.training or torch.is_grad_enabled()) and attention.layers[0].self_attn.num_attention_heads == 1
+    )
 
 
-def _layer(
-    layer: Sam2VideoMemoryAttentionLayer, tokens: Tensor, keys: Tensor, position: Tensor, turn: Tensor, placeless: int
-) -> Tensor:
+def attend_plain(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None = None,
+    scaling: float = 1.0,
+    **unused: Any,
+) -> tuple[Tensor, None]:
+    """Attention of (B, heads, n, e) in the dtype given, softmax included, for transformers' interface.
+
+    On a processor the fused attention gains nothing from bfloat16, and transformers' own plain one computes its
+    weights in float32; this one is twice as fast as both there. Inference only.
+    """
+    if attention_mask is not None:
+        raise ValueError("attention_mask: got one, wanted None")
+    scores = torch.matmul(query * scaling, key.transpose(-2, -1))
+    weights = torch.softmax(scores, -1, out=torch.empty_like(scores))  # autocast leaves calls with `out` alone
+    return torch.matmul(weights, value).transpose(1, 2), None
+
+
+AttentionInterface.register(PLAIN, attend_plain)
+
+
+def _own(layer: Sam2VideoMemoryAttentionLayer, tokens: Tensor, turn: Tensor) -> Tensor:
+    """The self-attention of objects' tokens (N, hw, d)."""
     own = layer.self_attn
     x = layer.layer_norm1(tokens)
-    query, key = _turned(own.q_proj(x), turn), _turned(own.k_proj(x), turn)
-    found = F.scaled_dot_product_attention(query[:, None], key[:, None], own.v_proj(x)[:, None], scale=own.scaling)
-    tokens = tokens + own.o_proj(found[:, 0])
-    query = _turned(layer.cross_attn_image.q_proj(layer.layer_norm2(tokens)), turn)
-    rows = [
-        _cross(layer.cross_attn_image, q, k, p, turn, placeless) for q, k, p in zip(query, keys, position, strict=True)
-    ]
-    tokens = tokens + torch.stack(rows)
-    x = layer.layer_norm3(tokens)
-    return tokens + layer.linear2(layer.activation(layer.linear1(x)))
+    query, key, value = _turned(own.q_proj(x), turn) * own.scaling, _turned(own.k_proj(x), turn), own.v_proj(x)
+    return own.o_proj(torch.stack([_attend(*each) for each in zip(query, key, value, strict=True)]))
 
 
 def _cross(
     module: Sam2VideoRoPEAttention, query: Tensor, keys: Tensor, position: Tensor, turn: Tensor, placeless: int
 ) -> Tensor:
-    """One object's image tokens (hw, d) to its memory tokens (K, M)."""
+    """What one object's image tokens (hw, d) find in its memory tokens (K, M), not yet projected: (hw, M)."""
     key = module.k_proj(keys + position)  # [k, d]
     placed = len(key) - placeless
     maps = _turned(key[:placed].unflatten(0, (-1, len(turn))), turn).flatten(0, 1)
-    key = torch.cat([maps, key[placed:].to(maps)]) if placeless else maps
-    scores = torch.matmul(query * module.scaling, key.T)
-    weights = scores.softmax(dim=-1)
-    return module.o_proj(module.v_proj(torch.matmul(weights, keys.to(weights))))
+    if placeless:
+        key[:placed] = maps
+    else:
+        key = maps
+    lone = math.log(len(query) / len(turn))  # a pooled token speaks for several, a pointer for itself
+    return _attend(query * module.scaling, key, keys.to(key), placeless, lone)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, last: int = 0, less: float = 0.0) -> Tensor:
+    """softmax(query @ key.T) @ value for (n, d), (k, d), (k, m); the scores of the `last` keys are made `less`."""
+    value, key = value.to(query), key.to(query).T
+    out = query.new_empty(len(query), value.shape[1])
+    step = min(QUERY_ROWS, len(query))
+    scores = query.new_empty(step, key.shape[1])
+    weights = torch.empty_like(scores)
+    for start in range(0, len(query), step):
+        some = query[start : start + step]
+        room, weight = scores[: len(some)], weights[: len(some)]
+        torch.mm(some, key, out=room)
+        if last and less:
+            room[:, -last:] -= less
+        torch.softmax(room, -1, out=weight)
+        torch.mm(weight, value, out=out[start : start + step])
+    return out
 
 
 def _as_complex(rotary: tuple[Tensor, Tensor]) -> Tensor:

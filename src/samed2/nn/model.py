@@ -113,9 +113,12 @@ class SAMed2Model(Sam2VideoModel):
             keys = torch.cat([keys, pointers[:, None].to(keys)], dim=2)
             key_position = torch.cat([key_position, pointer_position[:, None].to(keys)], dim=2)
         attention = self.memory_attention
-        rotary = attention.rotary_emb(tokens, _grid_positions(low.shape[2], low.shape[3], low.device))
+        rotary = attention.rotary_emb(tokens, _grid_positions(low.shape[2:], low.shape[2:], low.device))
         if can_attend(attention):
-            found = attend_memory(attention, tokens[:, 0], keys[:, 0], key_position[:, 0], rotary, placeless)
+            key_rotary = attention.rotary_emb(tokens, _grid_positions(low.shape[2:], memory.shape[3:], low.device))
+            found = attend_memory(
+                attention, tokens[:, 0], keys[:, 0], key_position[:, 0], rotary, key_rotary, placeless
+            )
             return found.transpose(1, 2).reshape(low.shape)
         for layer in attention.layers:
             tokens = layer(
@@ -206,10 +209,14 @@ def _frame_major(memory: torch.Tensor) -> torch.Tensor:
     return memory.flatten(3).transpose(2, 3).flatten(1, 2)[:, None]
 
 
-def _grid_positions(height: int, width: int, device: torch.device) -> torch.Tensor:
-    """(h*w, 2) integer places (x, y) of a grid in reading order, for the rotary code of any input size."""
-    y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
-    return torch.stack([x.flatten(), y.flatten()], dim=-1)
+def _grid_positions(image: Sequence[int], grid: Sequence[int], device: torch.device) -> torch.Tensor:
+    """(h * w, 2) places (x, y) of the cells of a grid (h, w) laid over an image's (H, W), in reading order.
+
+    Of the image's own grid these are whole numbers; of a coarser one the middles of what a cell covers.
+    """
+    y, x = ((torch.arange(n, device=device) + 0.5) * (side / n) - 0.5 for side, n in zip(image, grid, strict=True))
+    grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack([grid_x.flatten(), grid_y.flatten()], dim=-1)
 
 
 AutoConfig.register("samed2", SAMed2Config, exist_ok=True)

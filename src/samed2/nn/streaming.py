@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from samed2.nn.model import SAMed2Model
 
@@ -95,19 +96,22 @@ def structure(model: SAMed2Model, track: Track, frame: int, reverse: bool, total
     return tuple(o for o, _ in features), tuple(o for o, _ in pointers)
 
 
-def read(model: SAMed2Model, tracks: Sequence[Track], frame: int, reverse: bool, total: int) -> Tokens | None:
+def read(
+    model: SAMed2Model, tracks: Sequence[Track], frame: int, reverse: bool, total: int, pool: int = 1
+) -> Tokens | None:
     """The memory tokens of tracks of one structure, None where nothing is known yet.
 
     Args:
         frame: about to be looked at. reverse: frames are visited from last to first.
         total: frames of the whole scan, by which distances of pointers are scaled.
+        pool: by what the features of the tracks were `pooled`.
     """
     sources = [_sources(model, track, frame, reverse, total) for track in tracks]
     features, pointers = sources[0]
     if not features:
         return None
     memory = torch.stack([torch.stack([feature for _, feature in found]) for found, _ in sources])
-    place = model.memory_position(memory.shape[-2:])[0]  # [m, h, w]
+    place = position_of(model, memory, pool)  # [m, h, w]
     times = model.memory_temporal_positional_encoding[[offset - 1 for offset, _ in features]]  # [k, 1, 1, m]
     position = (place + times.reshape(len(features), -1, 1, 1)).expand_as(memory)
     if not pointers or pointers[0][1].shape[-1] % model.mem_dim:  # pointers are cut into tokens as wide as the memory
@@ -118,6 +122,19 @@ def read(model: SAMed2Model, tracks: Sequence[Track], frame: int, reverse: bool,
     code = _pointer_code(model, [offset for offset, _ in pointers], stacked.shape[-1], total)
     code = code.repeat_interleave(splits, dim=0).expand(len(tracks), -1, -1)
     return Tokens(memory, position, tokens, code)
+
+
+def pooled(maps: Tensor, cells: int) -> Tensor:
+    """Maps (..., h, w) averaged over squares of `cells` x `cells`, so that there are fewer tokens to read."""
+    if cells == 1:
+        return maps
+    return F.avg_pool2d(maps.flatten(0, -4), cells).unflatten(0, maps.shape[:-3])
+
+
+def position_of(model: SAMed2Model, memory: Tensor, pool: int) -> Tensor:
+    """The sine code (M, h, w) of memory maps (..., M, h, w); of pooled maps the mean of what a cell covers."""
+    height, width = memory.shape[-2:]
+    return pooled(model.memory_position((height * pool, width * pool)), pool)[0]
 
 
 def reach(model: SAMed2Model) -> int:

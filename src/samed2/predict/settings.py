@@ -23,6 +23,8 @@ class Settings:
         memories: how many entries to read for each view.
         task: read only the memory's entries of this task; None reads those of the scan's modality.
         neighbours: frames of a clip around each frame of a volume or video, for the temporal adapters.
+        pool: memory maps of earlier frames are averaged over squares of so many cells before they are read; 1 is
+            exact, 2 reads a quarter of the tokens.
         mirror: also look at the mirror image and take the mean; twice the time for a little accuracy.
     """
 
@@ -36,10 +38,11 @@ class Settings:
     memories: int = 4
     task: str | None = None
     neighbours: int = 3
+    pool: int = 1
     mirror: bool = False
 
     def __post_init__(self) -> None:
-        wanted = {"margin": 1.0, "fill_holes": 0, "min_area": 0, "memories": 0, "neighbours": 1}
+        wanted = {"margin": 1.0, "fill_holes": 0, "min_area": 0, "memories": 0, "neighbours": 1, "pool": 1}
         for name, least in wanted.items():
             if not getattr(self, name) >= least:
                 raise InputError(f"{name}: got {getattr(self, name)}, wanted at least {least}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from samed2.errors import InputError
 from samed2.io import Scan, Window
 from samed2.memory import SelectiveMemory
-from samed2.nn.streaming import Trace, Track, reach, read, structure
+from samed2.nn.model import STRIDE
+from samed2.nn.streaming import Trace, Track, pooled, position_of, reach, read, structure
 from samed2.predict.engine import Engine
 from samed2.predict.results import Answer, ObjectPrediction, unite
 from samed2.predict.rows import Row, box_of, plan_rows, refined, seen_logits, snapped_view, to_tensors
@@ -74,6 +75,16 @@ class _Followed:
     ended: bool = False
 
 
+class _Seen(NamedTuple):
+    """An object on the frame at hand: its track, and the mask logits (1, 1, h, w) seen through a view."""
+
+    track: Track
+    view: View
+    logits: torch.Tensor
+    answer: Answer
+    prompted: bool
+
+
 class Tracker:
     """Objects followed in one direction. `step` takes the frames in order."""
 
@@ -96,6 +107,8 @@ class Tracker:
         self.drop = (0.0 if trained else 0.88) if tracking.drop is None else tracking.drop
         self._objects = {object_id: _Followed() for object_id in prompts.objects}
         self._reach = reach(engine.model)
+        self._seen: list[_Seen] = []
+        self._pool = min(settings.pool, engine.size // STRIDE)
 
     def frames(self) -> list[int]:
         """The frames to visit, from the first prompt to the end."""
@@ -118,7 +131,9 @@ class Tracker:
         now = self.prompts.on_frame(frame).objects
         found = [self._prompted(object_id, frame) for object_id in now]
         rest = [i for i, o in self._objects.items() if i not in now and o.view is not None and not o.ended]
-        return sorted(found + self._unprompted(rest, frame), key=lambda p: p.id)
+        found += self._unprompted(rest, frame)
+        self._remember(frame)
+        return sorted(found, key=lambda p: p.id)
 
     def _prompted(self, object_id: int, frame: int) -> ObjectPrediction:
         scan, settings = self.scan, self.settings
@@ -171,14 +186,15 @@ class Tracker:
         engine, model = self.engine, self.engine.model
         features = engine.features(self.scan, frame, [r.view for r in rows], self.window, self.settings.neighbours)
         tracks = [self._objects[i].track for i in ids]
-        tokens = read(model, tracks, frame, self.reverse, self.scan.num_frames) if self.stream else None
+        tokens = read(model, tracks, frame, self.reverse, self.scan.num_frames, self._pool) if self.stream else None
         past = engine.recalled(self.scan, features, self.settings, self.memory)
         with engine.autocast():
             low = features.low
             if tokens is not None:
                 memory, position = tokens.memory, tokens.memory_position
                 if past is not None:
-                    shared = model.memory_position(past.shape[-2:]).to(position).expand_as(past)
+                    past = pooled(past, self._pool)
+                    shared = position_of(model, past, self._pool).to(position).expand_as(past)
                     memory = torch.cat([memory, past.to(memory)], dim=1)
                     position = torch.cat([position, shared], dim=1)
                 low = model.condition(low, memory, position, tokens.pointers, tokens.pointer_position)
@@ -192,7 +208,7 @@ class Tracker:
 
     def _note(self, frame: int, found: ObjectPrediction, answer: Answer, view: View | None, *, prompted: bool) -> None:
         """Remember a frame's answer; `view` is the one the answer was seen through, None for several parts."""
-        followed, engine = self._objects[found.id], self.engine
+        followed = self._objects[found.id]
         present = bool(found.mask.any()) and (prompted or answer.object_score > 0)
         followed.absent = 0 if present else followed.absent + 1
         followed.ended = 0 < self.tracking.patience <= followed.absent
@@ -201,19 +217,32 @@ class Tracker:
             followed.view = self._view(found.mask)
         elif followed.view is None:
             followed.view = self._view(np.ones((self.scan.height, self.scan.width), bool))
-        if not self.stream:
-            return
-        if view is None:
-            view = followed.view
-            seen = to_tensors([Row(found.id, view, mask=seen_logits(found.mask))]).masks
-            assert seen is not None
-        else:
-            seen = answer.seen[None]
-        features = engine.features(self.scan, frame, [view], self.window, self.settings.neighbours)
-        score = torch.tensor([answer.object_score], device=engine.device)
-        with engine.autocast():
-            feature = engine.model.encode_memory(features.low, seen.to(engine.device), prompted, score)[0]
-        followed.track.write(frame, Trace(feature, answer.pointer), prompted=prompted, reach=self._reach)
+        if self.stream and not followed.ended:
+            if view is None:
+                view = followed.view
+                seen = to_tensors([Row(found.id, view, mask=seen_logits(found.mask))]).masks
+                assert seen is not None
+            else:
+                seen = answer.seen[None]
+            self._seen.append(_Seen(followed.track, view, seen, answer, prompted))
+
+    def _remember(self, frame: int) -> None:
+        """Write what was seen of all objects on a frame to their tracks, in one pass."""
+        engine, model = self.engine, self.engine.model
+        for prompted in (True, False):
+            some = [s for s in self._seen if s.prompted is prompted]
+            if not some:
+                continue
+            views = [s.view for s in some]
+            low = engine.features(self.scan, frame, views, self.window, self.settings.neighbours).low
+            score = torch.tensor([s.answer.object_score for s in some], device=engine.device)
+            with engine.autocast():
+                logits = torch.cat([s.logits for s in some]).to(engine.device)
+                features = pooled(model.encode_memory(low, logits, prompted, score), self._pool)
+            for seen, feature in zip(some, features, strict=True):
+                trace = Trace(feature, seen.answer.pointer)
+                seen.track.write(frame, trace, prompted=prompted, reach=self._reach)
+        self._seen = []
 
     def _view(self, mask: NDArray[np.bool_]) -> View:
         height, width = mask.shape

@@ -1,0 +1,79 @@
+"""The memory attention gives the numbers of transformers' layers; pooled memory, plain attention."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.nn.official import normal
+from tests.nn.tiny import images, tiny_model
+
+from samed2.nn.attention import PLAIN, can_attend
+from samed2.nn.streaming import pooled, position_of
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+def tensors(model, rows: int, maps: int, pointers: int, side: int, alike: bool):
+    low = torch.from_numpy(normal("low", (rows, model.hidden_dim, 4, 4)))
+    if alike:
+        low = low[:1].expand_as(low)
+    memory = torch.from_numpy(normal("memory", (rows, maps, model.mem_dim, side, side)))
+    position = 0.3 * torch.from_numpy(normal("position", memory.shape))
+    tokens = [torch.from_numpy(normal(name, (rows, pointers, model.mem_dim))) for name in ("pointers", "code")]
+    return low, memory, position, *(tokens if pointers else (None, None))
+
+
+@pytest.mark.parametrize("pointers", [0, 3])
+@pytest.mark.parametrize("maps", [1, 4])
+@pytest.mark.parametrize(("rows", "alike"), [(1, False), (3, False), (3, True)])
+def test_same_as_the_layers_of_transformers(model, rows, maps, pointers, alike):
+    given = tensors(model, rows, maps, pointers, 4, alike)
+    wanted = model.condition(*given)  # with gradients the layers themselves are used
+    assert wanted.requires_grad and not can_attend(model.memory_attention)
+    with torch.inference_mode():
+        assert can_attend(model.memory_attention)
+        torch.testing.assert_close(model.condition(*given), wanted.detach(), atol=2e-5, rtol=1e-5)
+
+
+def test_many_tokens_go_through_in_groups(model, monkeypatch):
+    given = tensors(model, 5, 2, 2, 4, False)
+    with torch.inference_mode():
+        whole = model.condition(*given)
+        monkeypatch.setattr("samed2.nn.attention.TOKENS_AT_ONCE", 33)
+        monkeypatch.setattr("samed2.nn.attention.QUERY_ROWS", 5)
+        torch.testing.assert_close(model.condition(*given), whole, atol=2e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_pooling_flat_memory_changes_nothing_but_the_rotation(model):
+    """A map without detail, read at full and at half size: the pointers keep their share of the attention."""
+    low, memory, _, pointers, code = tensors(model, 2, 2, 3, 4, False)
+    memory = memory.mean((-2, -1), keepdim=True).expand_as(memory)
+    none = torch.zeros_like(memory)
+    full = model.condition(low, memory, none, pointers, code)
+    half = model.condition(low, pooled(memory, 2), pooled(none, 2), pointers, code)
+    assert torch.corrcoef(torch.stack([full.flatten(), half.flatten()]))[0, 1] > 0.999
+    assert not torch.equal(full, model.condition(low, memory, none))
+
+
+def test_pooled_positions_are_means(model):
+    full = model.memory_position((4, 4))[0]
+    half = position_of(model, torch.zeros(1, 1, model.mem_dim, 2, 2), 2)
+    torch.testing.assert_close(half, full.unflatten(1, (2, 2)).unflatten(3, (2, 2)).mean((2, 4)))
+    assert torch.equal(position_of(model, torch.zeros(1, model.mem_dim, 4, 4), 1), full)
+
+
+@torch.inference_mode()
+def test_plain_attention_is_attention(model):
+    clip = images(1)
+    wanted = model.encode(clip)
+    before = model.vision_encoder.config._attn_implementation
+    try:
+        model.vision_encoder.set_attn_implementation(PLAIN)
+        for ours, theirs in zip(model.encode(clip), wanted, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    finally:
+        model.vision_encoder.set_attn_implementation(before)
