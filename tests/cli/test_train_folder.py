@@ -13,6 +13,8 @@ import yaml
 from PIL import Image
 from tests.generated import disc, save
 
+from samed2.errors import InputError
+
 
 @pytest.fixture(scope="module")
 def ten(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -94,3 +96,17 @@ def test_an_unknown_model_and_wrong_fields(run: Any, ten: Path, tmp_path: Path) 
     assert code == 2 and "none" in err.splitlines()[-1]
     code, _, err = run("train", "--data", ten, "--steps", 1, "--out", tmp_path / "b", "stages.0.rows=none")
     assert code == 2 and "stages.0.rows" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("error, code", [(KeyboardInterrupt(), 130), (InputError("step 3: the loss is nan"), 2)])
+def test_a_stop_says_how_to_go_on(
+    run: Any, ten: Path, tiny_model: Path, tmp_path: Path, monkeypatch: Any, error: BaseException, code: int
+) -> None:
+    def stop(recipe: Any, resume: bool) -> Path:
+        (recipe.out / "checkpoint.pt").write_bytes(b"")
+        raise error
+
+    monkeypatch.setattr("samed2.train.finetune.train", stop)
+    ran = run("train", "--data", ten, "--init", tiny_model, "--out", tmp_path / "run")
+    assert ran.code == code
+    assert f"--out {tmp_path / 'run'} --resume" in ran.err

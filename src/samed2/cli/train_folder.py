@@ -104,7 +104,13 @@ def _run(recipe: Recipe, resume: bool, wanted: Wanted) -> None:
     from samed2.train import finetune
 
     sys.stdout.flush()
-    model = finetune.train(recipe, resume)
+    try:
+        model = finetune.train(recipe, resume)
+    except (KeyboardInterrupt, InputError):
+        if (recipe.out / CHECKPOINT).exists():
+            again = shlex.join(["samed2", "train", "--data", str(wanted.data), "--out", str(recipe.out), "--resume"])
+            warn(f"stopped; the last checkpoint is kept, go on with `{again}`")
+        raise
     asked, split = _gain(recipe, model)
     out = Path(recipe.out)
     _save(out / "gain.json", asked, split)

@@ -25,7 +25,7 @@ TILE, GAP, CAPTION = 256, 6, 18
 
 @dataclass(frozen=True)
 class Asked:
-    """A frame with an object, boxed: `boxes` are (y0, x0, y1, x1), one per connected part."""
+    """A frame with an object, boxed: `boxes` are (y0, x0, y1, x1), one per connected part; `truth` is these parts."""
 
     case: Case
     object: str
@@ -56,6 +56,7 @@ def _of_case(loaded: LoadedCase) -> Iterable[Asked]:
             rng = np.random.default_rng(zlib.crc32(f"{loaded.case.label}/{name}/{frame}".encode()))
             height, width = truth.shape
             parts = components(truth) or [truth]
+            truth = np.logical_or.reduce(parts)  # of a crowd only those that are asked for
             boxes = tuple(jitter_box(tight_box(part), JITTER, rng, (height, width)) for part in parts)
             picture = Scan.from_array(scan.frame(frame)[None], kind="image", channels_last=scan.channels == 3)
             picture.name, picture.modality = scan.name, scan.modality
