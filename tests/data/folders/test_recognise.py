@@ -186,3 +186,19 @@ def test_names_of_labels_are_used(tmp_path):
     found = recognise(tmp_path)
     assert found.source.objects == {"cyst": [2]} and found.cases[0].modality == "mr"
     assert recognise(tmp_path, "ct", {"nodule": 2}).source.objects == {"nodule": [2]}
+
+
+@pytest.mark.needs_data
+@pytest.mark.parametrize(
+    "folder, layout, cases, objects",
+    [
+        ("dicom/seg_rtstruct", "DICOM", 4, {"liver"}),
+        ("fundus_drishtigs", "pairs", 88, {"optic_cup", "optic_disc"}),
+        ("mr_acdc", "pairs", 40, {"right_ventricle", "myocardium", "left_ventricle"}),
+        ("us_busi", "pairs", 369, {"breast_lesion"}),
+    ],
+)
+def test_real_folders(folder, layout, cases, objects, data_dir):
+    found = recognise(data_dir / folder)
+    assert found.layout.startswith(layout) and len(found.cases) >= cases
+    assert objects <= {name for case in found.cases for name in case.objects}
