@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from samed2.predict.settings import Settings
 from samed2.predict.zoom import View, as_tensor, paste, sample, three_channels
 
 CACHED_VIEWS = 64
+AHEAD_PIXELS = 1 << 16  # that go through the encoder together when frames are known to follow each other
 
 
 class Engine:
@@ -142,6 +144,22 @@ class Engine:
         modality = scan.modality if scan.modality in known and settings.task is None else None
         return memory.retrieve(features.low.float(), settings.memories, task=settings.task, modality=modality).features
 
+    def look_ahead(self, scan: Scan, frames: Sequence[int], view: View, window: Window, neighbours: int) -> None:
+        """Encode the first of these frames together and keep them: small models spend most of their time between
+        operations, so that many frames cost little more than one. Equal to encoding each alone, to rounding."""
+        length = len(self._clip(scan, frames[0], neighbours))
+        count = max(1, AHEAD_PIXELS // (self.size**2 * length))
+        clips = [self._clip(scan, frame, neighbours) for frame in frames[:count]]
+        keys = [(id(scan), tuple(clip), window, view) for clip in clips]
+        if keys[0] in self._cache or len(keys) == 1 or self.store is not None:
+            return
+        looked = {f: as_tensor(window.apply(scan.frame(f))) for f in dict.fromkeys(f for clip in clips for f in clip)}
+        encoded = self._run(torch.stack([self._seen(looked, clip, view) for clip in clips]))
+        middle = self._middle(length)
+        for number, key in enumerate(keys):
+            place = number * length + middle
+            self._cache[key] = (scan, Features(*(level[place : place + 1].clone() for level in encoded)))
+
     def features(self, scan: Scan, frame: int, views: list[View], window: Window, neighbours: int) -> Features:
         """Features of one frame through several views, one row each, from the cache where possible."""
         frames = self._clip(scan, frame, neighbours)
@@ -172,12 +190,17 @@ class Engine:
         return to_device(held, self.device)
 
     def _encoded(self, looked: dict[int, torch.Tensor], frames: list[int], view: View) -> Features:
-        clip = torch.stack([three_channels(sample(looked[f], view)) for f in frames])
-        clip = ((clip - self._mean) / self._std)[None].to(self.device)
-        with self.autocast():
-            encoded = self.model.encode(clip)
         middle = self._middle(len(frames))
-        return encoded.select(slice(middle, middle + 1))
+        return self._run(self._seen(looked, frames, view)[None]).select(slice(middle, middle + 1))
+
+    def _seen(self, looked: dict[int, torch.Tensor], frames: list[int], view: View) -> torch.Tensor:
+        """A clip through a view, (T, 3, S, S) in [0, 1]."""
+        return torch.stack([three_channels(sample(looked[f], view)) for f in frames])
+
+    def _run(self, clips: torch.Tensor) -> Features:
+        """The encoder's answer to clips (B, T, 3, S, S) in [0, 1]."""
+        with self.autocast():
+            return self.model.encode(((clips - self._mean) / self._std).to(self.device))
 
     def _clip(self, scan: Scan, frame: int, neighbours: int) -> list[int]:
         """The frames encoded together with one frame; missing ends repeat the last one there is."""

@@ -119,11 +119,19 @@ class Tracker:
         """(frame, objects found or looked for) in order; ends when every object has ended."""
         prompted = set(self.prompts.frames())
         ahead = len(prompted)
-        for frame in self.frames():
+        frames = self.frames()
+        for place, frame in enumerate(frames):
             ahead -= frame in prompted
+            if not self.tracking.follow:
+                self._look_ahead(frames[place:])
             yield frame, self.step(frame)
             if not ahead and all(o.ended for o in self._objects.values()):
                 return
+
+    @torch.inference_mode()
+    def _look_ahead(self, frames: list[int]) -> None:
+        view = whole_view(self.scan.height, self.scan.width, self.engine.size)
+        self.engine.look_ahead(self.scan, frames, view, self.window, self.settings.neighbours)
 
     @torch.inference_mode()
     def step(self, frame: int) -> list[ObjectPrediction]:
