@@ -12,6 +12,7 @@ from samed2.data.frames import frame_table
 from samed2.data.render import OpenCases, Shared, render, render_stream
 from samed2.data.samples import BatchPlan, draw_points, hidden_pixels, seen, shrunk
 from samed2.data.sampling import Sampler
+from samed2.data.unseen import render_unseen
 from samed2.predict.zoom import View, sample
 
 LIMITS = ViewRange(margin=(1.3, 1.8))
@@ -120,3 +121,19 @@ def test_intensities_are_drawn_then_applied():
         changed = apply_intensity(pixels, change)
         assert changed.shape == pixels.shape and changed.min() >= 0 and changed.max() <= 1
         torch.testing.assert_close(changed, apply_intensity(pixels, change))
+
+
+@pytest.mark.parametrize("clips", [1, 3])
+@pytest.mark.parametrize("stream", [True, False])
+def test_objects_that_nobody_labelled(sampler, clips, stream):
+    opened, made = OpenCases(), Shared("box", clips, LIMITS, every=not stream)
+    images = sampler.draw(0, 8, frames=clips, stacks=clips > 1)
+    drawn, plain = (sampler.draw_streams(0, 4, 5), render_stream) if stream else (images, render)
+    for clip in drawn:
+        row, again, real = (paint(clip, opened, PLAN, made) for paint in (render_unseen, render_unseen, plain))
+        if row is None:
+            continue
+        assert all(torch.equal(a, b) for a, b in zip(row, again, strict=True))
+        assert [v.shape for v in row] == [v.shape for v in real]
+        assert row.present[0 if stream else clips // 2] and row.pixels.min() >= 0 and row.pixels.max() <= 1
+        assert not torch.equal(row.target, real.target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -70,6 +70,16 @@ class Shared:
     every: bool = False
 
 
+class Opened(Protocol):
+    """Where rows get their cases from."""
+
+    def get(self, case: Case) -> LoadedCase:
+        """The opened case."""
+
+    def windows(self, case: Case) -> list[Window]:
+        """The windows the case is trained under, the usual one first."""
+
+
 class OpenCases:
     """Cases opened when first used; small ones are decoded, and kept while there is room.
 
@@ -116,7 +126,7 @@ class OpenCases:
 class _Row:
     """A clip with its case opened, and everything random about it."""
 
-    def __init__(self, clip: Clip, opened: OpenCases, plan: BatchPlan, shared: Shared) -> None:
+    def __init__(self, clip: Clip, opened: Opened, plan: BatchPlan, shared: Shared) -> None:
         self.clip, self.plan, self.shared = clip, plan, shared
         self.rng = np.random.default_rng([RENDER, *clip.key])
         self.loaded = opened.get(clip.case)
@@ -157,7 +167,7 @@ class _Row:
 Box = tuple[float, float, float, float]
 
 
-def render(clip: Clip, opened: OpenCases, plan: BatchPlan, shared: Shared) -> Rendered:
+def render(clip: Clip, opened: Opened, plan: BatchPlan, shared: Shared) -> Rendered:
     """A clip of neighbours around the frame it was drawn for; B = 1."""
     row = _Row(clip, opened, plan, shared)
     rng, size, (_, height, width) = row.rng, plan.image_size, row.loaded.masks.shape
@@ -183,7 +193,7 @@ def render(clip: Clip, opened: OpenCases, plan: BatchPlan, shared: Shared) -> Re
     return Rendered(pixels[None], *row.answer(parts, [views[i] for i in chosen], part, box))
 
 
-def render_stream(clip: Clip, opened: OpenCases, plan: BatchPlan, shared: Shared) -> Rendered:
+def render_stream(clip: Clip, opened: Opened, plan: BatchPlan, shared: Shared) -> Rendered:
     """Frames visited one after another, each with its neighbours through its own view; B = the number of frames."""
     row = _Row(clip, opened, plan, shared)
     rng, (_, height, width) = row.rng, row.loaded.masks.shape

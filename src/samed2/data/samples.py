@@ -39,6 +39,7 @@ class BatchPlan(BaseModel):
         absent: share of rows (not batches) whose frame lacks the object, in image and memory episodes.
         stream: share of stream episodes; stream_frames: how many frames are visited; stream_rows: at a time;
             follow: share of rows whose view follows the object, as in prediction.
+        synthetic: share of rows of image and stream episodes about objects that nobody labelled, see `data.unseen`.
         memory: share of memory episodes; entries: most entries that a row reads; unprompted: share of memory episodes
             without a prompt, seen as whole frames; noisy: share of entries whose masks are made worse.
         correction: share of batches in which up to `clicks` corrective clicks follow.
@@ -54,6 +55,7 @@ class BatchPlan(BaseModel):
     clips: float = Field(0.2, ge=0, le=1)
     frames: int = Field(3, ge=1)
     absent: float = Field(0.05, ge=0, lt=1)
+    synthetic: float = Field(0.0, ge=0, le=1)
     stream: float = Field(0.0, ge=0, le=1)
     stream_frames: tuple[int, int] = (3, 6)
     stream_rows: int = Field(4, gt=0)

@@ -17,7 +17,7 @@ from samed2.errors import InputError
 MIN_PIXELS = 12  # smaller specks are not asked for
 SIZE_EDGES = (0.001, 0.01, 0.1)  # shares of the frame between size classes
 GROUP_TRIES = 8
-DRAW, TASK, SUPPORT, BATCH, RENDER = 1, 2, 3, 4, 5  # first word of a generator's seed: what is drawn with it
+DRAW, TASK, SUPPORT, BATCH, RENDER, UNSEEN = 1, 2, 3, 4, 5, 6  # first word of a generator's seed: what is drawn with it
 
 
 @dataclass(frozen=True)

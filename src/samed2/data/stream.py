@@ -11,7 +11,8 @@ import torch
 from samed2.data.augment import ViewRange
 from samed2.data.render import OpenCases, Rendered, Shared, render, render_stream
 from samed2.data.samples import PROMPTS, Batch, BatchPlan, Episode
-from samed2.data.sampling import BATCH, Clip, Sampler
+from samed2.data.sampling import BATCH, UNSEEN, Clip, Sampler
+from samed2.data.unseen import render_unseen
 
 
 class ClipStream(torch.utils.data.IterableDataset):
@@ -59,9 +60,16 @@ class ClipStream(torch.utils.data.IterableDataset):
         shared = draw_shared(plan, episode, self.sampler.has_stacks, rng)
         length = int(rng.integers(plan.stream_frames[0], plan.stream_frames[1] + 1)) if episode == "stream" else 1
         clips = self._clips(step, plan, episode, shared, length)
-        paint = render_stream if episode == "stream" else render
-        rows = [paint(clip, self._opened, plan, shared) for clip in clips]
+        rows = [self._row(clip, plan, episode, shared) for clip in clips]
         return collect(rows, clips, episode, shared, length, [self.sampler.tasks.index(c.task) for c in clips])
+
+    def _row(self, clip: Clip, plan: BatchPlan, episode: Episode, shared: Shared) -> Rendered:
+        if episode != "memory" and plan.synthetic:
+            chance = float(np.random.default_rng([UNSEEN, *clip.key, 1]).random())
+            invented = render_unseen(clip, self._opened, plan, shared) if chance < plan.synthetic else None
+            if invented is not None:
+                return invented
+        return (render_stream if episode == "stream" else render)(clip, self._opened, plan, shared)
 
     def _clips(self, step: int, plan: BatchPlan, episode: Episode, shared: Shared, length: int) -> list[Clip]:
         share: dict[str, Any] = {"rank": self.rank, "world": self.world}
@@ -115,8 +123,14 @@ def collect(
     )
 
 
-def clip_loader(stream: ClipStream, workers: int = 0, prefetch: int = 4) -> torch.utils.data.DataLoader:
-    """The stream's batches in order, made by worker processes (0: in this one)."""
+def clip_loader(
+    stream: ClipStream, workers: int = 0, prefetch: int = 4, start: Callable[[int], None] | None = None
+) -> torch.utils.data.DataLoader:
+    """The stream's batches in order, made by worker processes (0: in this one), each of which calls `start` first."""
     return torch.utils.data.DataLoader(
-        stream, batch_size=None, num_workers=workers, prefetch_factor=prefetch if workers else None
+        stream,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=prefetch if workers else None,
+        worker_init_fn=start,
     )

@@ -7,31 +7,37 @@ import math
 import torch
 
 from samed2.nn import SAMed2Model
+from samed2.train.parts import depth_scale
 from samed2.train.recipe import OptimizerRecipe, Recipe
 
 NO_DECAY = ("bias", "norm", "embed", "token", "no_memory", "no_object", "positional", "scale")
 
 
 def build_optimizers(model: SAMed2Model, recipe: OptimizerRecipe) -> list[torch.optim.Optimizer]:
-    """AdamW, without decay on vectors and embeddings; with "muon" the inner matrices go to Muon instead."""
-    matrices, decayed, plain = [], [], []
+    """AdamW, without decay on vectors and embeddings; with "muon" the inner matrices go to Muon instead.
+
+    Every group has a `scale`: its learning rate over the step's.
+    """
+    blocks = len(model.vision_encoder.backbone.blocks)
+    matrices: dict[float, list[torch.nn.Parameter]] = {}
+    rest: dict[tuple[bool, float], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        inner = parameter.ndim == 2 and not any(word in name for word in NO_DECAY)
-        if inner and recipe.name == "muon" and min(parameter.shape) > 4:
-            matrices.append(parameter)
-        elif parameter.ndim > 1 and not any(word in name for word in NO_DECAY):
-            decayed.append(parameter)
+        scale = depth_scale(name, blocks, recipe.layer_decay)
+        plain = parameter.ndim < 2 or any(word in name for word in NO_DECAY)
+        if recipe.name == "muon" and parameter.ndim == 2 and not plain and min(parameter.shape) > 4:
+            matrices.setdefault(scale, []).append(parameter)
         else:
-            plain.append(parameter)
+            rest.setdefault((plain, scale), []).append(parameter)
     groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
+        {"params": rest[plain, scale], "weight_decay": 0.0 if plain else recipe.weight_decay, "scale": scale}
+        for plain, scale in sorted(rest)
     ]
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=recipe.betas, fused=True)]
     if matrices:
-        optimizers.append(torch.optim.Muon(matrices, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"))
+        inner = [{"params": matrices[scale], "scale": scale} for scale in sorted(matrices)]
+        optimizers.append(torch.optim.Muon(inner, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"))
     return optimizers
 
 

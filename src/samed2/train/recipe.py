@@ -37,11 +37,13 @@ class ModelRecipe(Strict):
     """What is trained: a built-in configuration with settings, or the weights of a folder, a name or the hub.
 
     `settings` are fields of the configuration; with `init` only such as leave the shapes of the weights alone.
+    `train`: which parts, see `samed2.train.parts.choose_parts`.
     """
 
     preset: Literal["nano", "micro"] | None = "nano"
     init: str | None = None  # start from these weights instead of at random
     settings: dict[str, Any] = {}
+    train: Literal["all", "adapters+decoder", "adapters", "lora"] = "all"
 
 
 class StageRecipe(BatchPlan):
@@ -54,12 +56,19 @@ class StageRecipe(BatchPlan):
 
 
 class OptimizerRecipe(Strict):
-    """AdamW, or Muon for the inner matrices and AdamW for the rest; `clip` bounds the gradient's norm."""
+    """AdamW, or Muon for the inner matrices and AdamW for the rest.
+
+    clip bounds the gradient's norm; layer_decay: factor of the learning rate for every block of the image encoder
+    away from its end; accumulate: batches of one step; recompute: save memory, spend time; ema: of the weights.
+    """
 
     name: Literal["adamw", "muon"] = "adamw"
     weight_decay: float = Field(0.05, ge=0)
     betas: tuple[float, float] = (0.9, 0.98)
     clip: float = Field(1.0, gt=0)
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    accumulate: int = Field(1, ge=1)
+    recompute: bool = False
     ema: float = Field(0.999, ge=0, lt=1)
 
 
@@ -88,10 +97,15 @@ LOSSES = {
 
 
 class Recipe(Strict):
-    """Everything a training run depends on, apart from the data."""
+    """Everything a training run depends on, apart from the data.
+
+    patience: stop after so many validations without a better one and keep the best weights; 0 runs to the end and
+    keeps the last.
+    """
 
     seed: int = 0
-    precision: Literal["bf16", "fp32"] = "bf16"
+    device: str = "auto"
+    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
     data: DataRecipe
     model: ModelRecipe = ModelRecipe()
     stages: list[StageRecipe]
@@ -109,6 +123,7 @@ class Recipe(Strict):
     log_every: int = Field(50, gt=0)
     checkpoint_every: int = Field(500, gt=0)
     validate_every: int = Field(1000, gt=0)
+    patience: int = Field(0, ge=0)
 
     @property
     def steps(self) -> int:

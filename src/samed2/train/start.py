@@ -82,6 +82,16 @@ def table_hash(table: FrameTable) -> str:
     return digest.hexdigest()[:16]
 
 
+def source_stamp(root: Path) -> str:
+    """Changes when the list of what a folder or store holds is written anew; cheap enough for every checkpoint."""
+    for name in ("manifest.json", "items.csv", ""):
+        try:
+            return hashlib.sha256((root / name).read_bytes()).hexdigest()[:16]
+        except OSError:
+            continue  # a description is a file itself
+    return ""
+
+
 def keep_freed_memory() -> None:
     """Tell glibc to keep freed blocks: giving every activation back to the system costs most of a CPU step."""
     trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # names in glibc's malloc.h

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,23 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
+from samed2 import __version__
 from samed2.data.samples import Batch
 from samed2.data.sampling import Sampler
 from samed2.data.stream import ClipStream, clip_loader
 from samed2.errors import InputError
 from samed2.io.atomic import atomic_path
 from samed2.nn import weights
+from samed2.train.checkpoint import read_state, write_state
+from samed2.train.interrupt import Interrupt, ignore_interrupts
 from samed2.train.optim import MovingAverage, build_optimizers, learning_rate
+from samed2.train.parts import choose_parts, merge_lora, recompute
+from samed2.train.processes import Processes
 from samed2.train.recipe import Recipe, StageRecipe, load_recipe
-from samed2.train.start import build_model, keep_freed_memory, read_table, table_hash
-from samed2.train.steps import step_loss
+from samed2.train.start import build_model, keep_freed_memory, read_table, source_stamp, table_hash
 from samed2.train.validation import Validation
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 
 
 def run(recipe_path: Path, overrides: list[str] | None = None, resume: bool = False, out: Path | None = None) -> Path:
@@ -38,7 +42,8 @@ def run(recipe_path: Path, overrides: list[str] | None = None, resume: bool = Fa
         the folder of the saved model.
 
     Raises:
-        InputError: a wrong recipe or data, an out folder with another run in it, or a loss that is not finite.
+        InputError: a wrong recipe or data, an out folder with another run in it, a loss that is not finite, too little
+            memory or disk; the last checkpoint stays.
     """
     recipe = load_recipe(recipe_path, overrides)
     if out is not None:
@@ -48,10 +53,14 @@ def run(recipe_path: Path, overrides: list[str] | None = None, resume: bool = Fa
 
 @dataclass
 class State:
-    """How far a run is, in steps and in seconds of stepping."""
+    """How far a run is: steps, seconds of stepping and of waiting for data, and how validation went."""
 
     step: int = 0
     seconds: float = 0.0
+    waited: float = 0.0
+    best: float = -1.0
+    best_step: int = 0
+    worse: int = 0
 
 
 class Trainer:
@@ -61,162 +70,251 @@ class Trainer:
         self.recipe = recipe
         self.console = Console(stderr=True)
         self.state = State()
+        self.processes = Processes(recipe.device, recipe.precision)
         keep_freed_memory()
         torch.manual_seed(recipe.seed)
         self.model = build_model(recipe)
+        choose_parts(self.model, recipe.model.train)
+        if recipe.optimizer.recompute:
+            recompute(self.model)
+        self.module = self.processes.wrap(self.model, recipe.loss)
         self.optimizers = build_optimizers(self.model, recipe.optimizer)
         self.average = MovingAverage(self.model, recipe.optimizer.ema)
         data = recipe.data
+        self.stamp = source_stamp(data.root)
         table = read_table(data.root, data.splits, self.console)
         self.data_hash = table_hash(table)
         self.sampler = Sampler(table, seed=recipe.seed, power=data.balance, weights=data.weights)
         held_out = read_table(data.root, data.val_splits, self.console) if data.val_splits else None
         self._prepare_folder(resume)
-        self.validation = None if held_out is None else Validation(held_out, recipe.stages[-1].image_size)
+        judged = held_out is not None and self.processes.first
+        self.validation = Validation(held_out, recipe.stages[-1].image_size) if judged and held_out else None
 
     def train(self) -> Path:
         """Run all steps that are left; a checkpoint is written on the way and on Ctrl-C."""
         recipe, state = self.recipe, self.state
         figures: list[dict[str, float]] = []
-        with Progress(console=self.console, disable=not self.console.is_terminal) as progress:
+        quiet = not (self.console.is_terminal and self.processes.first)
+        with Progress(console=self.console, disable=quiet) as progress, Interrupt() as interrupt:
             task = progress.add_task("train", total=recipe.steps, completed=state.step)
-            try:
-                for batch in self._batches(state.step):
-                    started = time.perf_counter()
-                    figures.append(self._step(batch))
-                    state.seconds += time.perf_counter() - started
-                    state.step += 1
-                    progress.update(task, completed=state.step, description=f"loss {figures[-1]['loss']:.3f}")
-                    self._routine(figures)
-            except KeyboardInterrupt:
-                self.save_checkpoint()
-                self.console.print(f"stopped at step {state.step}; go on with --resume")
-                raise
+            batches = self._batches(state.step)
+            while state.step < recipe.steps and not self._gave_up():
+                started = time.perf_counter()
+                group = [next(batches) for _ in range(recipe.optimizer.accumulate)]
+                ready = time.perf_counter()
+                figures.append(self._step(*group))
+                state.waited += ready - started
+                state.seconds += time.perf_counter() - started
+                state.step += 1
+                progress.update(task, completed=state.step, description=f"loss {figures[-1]['loss']:.3f}")
+                self._routine(figures)
+                if interrupt.asked:
+                    self.save_checkpoint()
+                    self.console.print(f"stopped at step {state.step}; go on with --resume")
+                    raise KeyboardInterrupt
         return self.save_model()
 
-    def _step(self, batch: Batch) -> dict[str, float]:
-        recipe, state = self.recipe, self.state
-        rate = learning_rate(recipe, state.step)
-        self.model.train()
-        torch.manual_seed(recipe.seed * 1_000_003 + state.step)  # dropout, so that resuming is exact
-        rng = np.random.default_rng([recipe.seed, state.step, 1])
+    def _step(self, *batches: Batch) -> dict[str, float]:
+        """One step of the optimizers from one or more batches; figures to log."""
+        recipe, state, processes = self.recipe, self.state, self.processes
         stage, _ = recipe.stage_at(state.step)
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
-            loss, figures = step_loss(self.model, batch, stage, recipe.loss, rng)
-        if not torch.isfinite(loss):
+        rate = learning_rate(recipe, state.step)
+        self.module.train()
+        found: list[dict[str, float]] = []
+        try:
+            for number, batch in enumerate(batches):
+                # from the step alone, so that resuming is exact; the first is that of a run without accumulation
+                torch.manual_seed(recipe.seed * 1_000_003 + state.step + 7_919 * (processes.rank + 101 * number))
+                rng = np.random.default_rng([recipe.seed, state.step, 1 + processes.rank, number])
+                with processes.apart(self.module, number + 1 == len(batches)):
+                    with processes.autocast():
+                        loss, figures = self.module(batch.to(processes.device), stage, rng)
+                    value = float(loss.detach())
+                    if not np.isfinite(value):
+                        raise InputError(f"step {state.step}: the loss is {value}; lower stages.lr or check the data")
+                    processes.scaler.scale(loss / len(batches)).backward()
+                named = {f"{name}/{batch.episode}/{batch.prompt}": v for name, v in figures.items()}
+                found.append({"loss": value, f"loss/{batch.episode}": value, **named})
+            norm = self._update(rate)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if "memory" not in str(error):
+                raise
             raise InputError(
-                f"step {state.step}: the loss is {float(loss.detach())}; lower stages.lr or check the data"
-            )
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip)
+                f"step {state.step}: out of memory with {stage.rows} rows of {stage.image_size} px; lower stages.rows "
+                "and stages.stream_rows (optimizer.accumulate makes up for it) or set optimizer.recompute=True"
+            ) from error
+        names = {name for row in found for name in row}
+        return {n: mean([row[n] for row in found if n in row]) for n in names} | {"norm": norm, "lr": rate}
+
+    def _update(self, rate: float) -> float:
+        """Move the weights along the gradients at hand; the gradients' norm before it is clipped."""
+        scaler = self.processes.scaler
         for optimizer in self.optimizers:
+            scaler.unscale_(optimizer)
             for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
+                group["lr"] = rate * group.get("scale", 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip)
+        for optimizer in self.optimizers:
+            scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
-        self.average.update(self.model, state.step)
-        kind = f"{batch.episode}/{batch.prompt}"
-        named = {f"{name}/{kind}": value for name, value in figures.items()}
-        return {
-            "loss": float(loss.detach()),
-            f"loss/{batch.episode}": float(loss.detach()),
-            "norm": float(norm),
-            "lr": rate,
-        } | named
+        scaler.update()
+        self.average.update(self.model, self.state.step)
+        return float(norm)
 
     def _routine(self, figures: list[dict[str, float]]) -> None:
-        recipe, step = self.recipe, self.state.step
+        """Log, validate and write a checkpoint where a step calls for it."""
+        recipe, state = self.recipe, self.state
+        step = state.step
         if step % recipe.log_every == 0:
-            names = {name for row in figures for name in row}
-            means = {n: float(np.mean([row[n] for row in figures if n in row])) for n in sorted(names)}
-            self.log(
-                {
-                    "step": step,
-                    "seconds": round(self.state.seconds, 1),
-                    **{n: round(v, 5) for n, v in means.items()},
-                }
-            )
+            names = sorted({name for row in figures for name in row})
+            means = {n: round(mean([row[n] for row in figures if n in row]), 5) for n in names}
+            times = {"seconds": round(state.seconds, 1), "waited": round(state.waited, 1)}
+            self.log({"step": step, **times, **means})
             figures.clear()
         last = step == recipe.steps
-        if self.validation is not None and (step % recipe.validate_every == 0 or last):
-            self.log({"step": step, **self.validate()})
-        if step % recipe.checkpoint_every == 0 or last:
+        if recipe.data.val_splits and (step % recipe.validate_every == 0 or last):
+            self._judge(self.processes.agree(self.validate() if self.processes.first else {}))
+        if step % recipe.checkpoint_every == 0 or last or self._gave_up():
             self.save_checkpoint()
 
+    def _judge(self, scores: dict[str, float]) -> None:
+        """Log a validation, and note and keep the best weights where the recipe asks for them."""
+        state = self.state
+        self.log({"step": state.step, **scores})
+        better = scores["val_dice"] > state.best
+        state.worse = 0 if better else state.worse + 1
+        if better:
+            state.best, state.best_step = scores["val_dice"], state.step
+            if self.recipe.patience:
+                self._keep(BEST, {"step": state.step, "average": self.average.values})
+
+    def _gave_up(self) -> bool:
+        return 0 < self.recipe.patience <= self.state.worse
+
     def _batches(self, start: int) -> Iterator[Batch]:
-        recipe = self.recipe
-        stream = ClipStream(self.sampler, StagePlan(recipe), recipe.steps, start=start)
-        yield from clip_loader(stream, recipe.data.workers)
+        """Batches from a step on, forever made from their number alone."""
+        recipe, processes = self.recipe, self.processes
+        each = recipe.optimizer.accumulate
+        share = {"rank": processes.rank, "world": processes.world}
+        stream = ClipStream(self.sampler, StagePlan(recipe), recipe.steps * each, start=start * each, **share)
+        try:
+            yield from clip_loader(stream, recipe.data.workers, start=ignore_interrupts)
+        except InputError as error:  # with workers it comes with the worker's own report around it
+            raise InputError(str(error).strip().rpartition("InputError: ")[2]) from error
+        except RuntimeError as error:
+            if "worker" not in str(error):
+                raise
+            raise InputError(f"a process that makes batches ended ({error}); lower data.workers or rows") from error
 
     def validate(self) -> dict[str, float]:
         """Scores of the averaged weights on `val`."""
         assert self.validation is not None
         current = {n: v.clone() for n, v in self.model.state_dict().items()}
         self.model.load_state_dict(self.average.values)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+        with self.processes.autocast():
             scores = self.validation.score(self.model)
         self.model.load_state_dict(current)
         return scores
 
     def log(self, row: dict[str, Any]) -> None:
-        """Append one line to log.jsonl."""
-        with open(self.recipe.out / "log.jsonl", "a") as handle:
-            handle.write(json.dumps(row) + "\n")
+        """Append one line to log.jsonl.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        if not self.processes.first:
+            return
+        try:
+            with open(self.recipe.out / "log.jsonl", "a") as handle:
+                handle.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise InputError(f"{self.recipe.out}: the log cannot be written ({error.strerror or error})") from error
 
     def save_checkpoint(self) -> None:
-        """Everything needed to go on, written atomically."""
+        """Everything needed to go on, written atomically.
+
+        Raises:
+            InputError: the data changed since the start, or there is no room; the last checkpoint stays.
+        """
+        if source_stamp(self.recipe.data.root) != self.stamp:
+            raise InputError(
+                f"{self.recipe.data.root}: was changed while it was trained on; step {self.state.step} is not kept, "
+                f"{self.recipe.out / CHECKPOINT} is of before"
+            )
         state = {
-            "step": self.state.step,
+            **asdict(self.state),
             "data": self.data_hash,
-            "seconds": self.state.seconds,
             "model": self.model.state_dict(),
             "average": self.average.values,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "scaler": self.processes.scaler.state_dict(),
         }
-        with atomic_path(self.recipe.out / CHECKPOINT) as path:
-            torch.save(state, path)
+        self._keep(CHECKPOINT, state)
+
+    def _keep(self, name: str, state: dict[str, Any]) -> None:
+        if self.processes.first:
+            write_state(state, self.recipe.out / name)
 
     def load_checkpoint(self, path: Path) -> None:
-        """Take over the state of a checkpoint of the same recipe."""
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError) as error:
-            raise InputError(f"{path}: is not a usable checkpoint ({error})") from error
+        """Take over the state of a checkpoint of the same recipe and data."""
+        state = read_state(path, self.processes.device)
         if state["data"] != self.data_hash:
             raise InputError(
                 f"{self.recipe.data.root}: was changed since {path} was written; start anew with another --out"
             )
-        self.model.load_state_dict(state["model"])
+        try:
+            self.model.load_state_dict(state["model"])
+            for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(values)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise InputError(f"{path}: is of another recipe ({str(error).splitlines()[0]})") from error
         self.average.values = state["average"]
-        for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(values)
-        self.state = State(state["step"], state["seconds"])
+        self.processes.scaler.load_state_dict(state.get("scaler", {}))
+        self.state = State(**{name: state[name] for name in State.__dataclass_fields__ if name in state})
 
     def save_model(self) -> Path:
-        """The averaged weights as fp16 safetensors with their configuration."""
-        self.model.load_state_dict(self.average.values)
-        return weights.save(self.model, self.recipe.out / "model", torch.float16)
+        """The averaged weights as fp16 safetensors with configuration and recipe, with `patience` the best ones."""
+        target = self.recipe.out / "model"
+        if not self.processes.first:
+            return target
+        best = self.recipe.out / BEST
+        chosen = {"step": self.state.step, "average": self.average.values}
+        if self.recipe.patience and best.is_file():
+            chosen = read_state(best, self.processes.device)
+        self.model.load_state_dict(chosen["average"])
+        merge_lora(self.model)
+        weights.save(self.model, target, torch.float16)
+        facts = {"version": __version__, "step": chosen["step"], "data": self.data_hash}
+        with atomic_path(target / "recipe.json") as path:
+            Path(path).write_text(json.dumps({**facts, "recipe": self.recipe.model_dump(mode="json")}, indent=1))
+        return target
 
     def _prepare_folder(self, resume: bool) -> None:
         out = self.recipe.out
         checkpoint = out / CHECKPOINT
         if checkpoint.exists() and not resume:
             raise InputError(f"{out}: holds another run; use --resume to go on with it, or another --out")
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            with atomic_path(out / "recipe.json") as path:
-                Path(path).write_text(self.recipe.model_dump_json(indent=1))
-        except OSError as error:
-            raise InputError(f"{out}: cannot be written ({error.strerror or error})") from error
+        if self.processes.first:
+            try:
+                out.mkdir(parents=True, exist_ok=True)
+                with atomic_path(out / "recipe.json") as path:
+                    Path(path).write_text(self.recipe.model_dump_json(indent=1))
+            except OSError as error:
+                raise InputError(f"{out}: cannot be written ({error.strerror or error})") from error
         if checkpoint.exists():
             self.load_checkpoint(checkpoint)
 
 
 @dataclass(frozen=True)
 class StagePlan:
-    """The plan of a step by its recipe; travels to other processes."""
+    """The plan of a batch by its number; travels to other processes."""
 
     recipe: Recipe
 
-    def __call__(self, step: int) -> StageRecipe:
-        return self.recipe.stage_at(step)[0]
+    def __call__(self, batch: int) -> StageRecipe:
+        return self.recipe.stage_at(batch // self.recipe.optimizer.accumulate)[0]
+
+
+def mean(values: list[float]) -> float:
+    """Of numbers, at least one."""
+    return float(np.mean(values))

@@ -1,0 +1,82 @@
+"""One process or many: devices, gradients averaged over processes, mixed precision. Built on accelerate."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import broadcast_object_list
+
+from samed2.data.samples import Batch, BatchPlan
+from samed2.nn import SAMed2Model
+from samed2.predict.device import PRECISIONS, autocast, resolve_device
+from samed2.train.recipe import LossRecipe
+from samed2.train.steps import step_loss
+
+
+class StepModule(torch.nn.Module):
+    """A training step as the forward pass of a module, as wrappers of several processes need it."""
+
+    def __init__(self, model: SAMed2Model, weights: LossRecipe) -> None:
+        super().__init__()
+        self.model, self.weights = model, weights
+
+    def forward(self, batch: Batch, plan: BatchPlan, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        """See `samed2.train.steps.step_loss`."""
+        return step_loss(self.model, batch, plan, self.weights, rng)
+
+
+class Processes:
+    """This process among those that train together; alone where nothing was launched.
+
+    Args:
+        device: "auto", "cpu", "cuda"; with several processes each takes its own GPU.
+        precision: "fp32", "bf16" or "fp16".
+    """
+
+    def __init__(self, device: str, precision: str) -> None:
+        cpu = resolve_device(device).type != "cuda"
+        unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # episodes use different parts
+        self.accelerator = Accelerator(cpu=cpu, kwargs_handlers=[unused])
+        self.device = self.accelerator.device
+        self.dtype = PRECISIONS[precision]
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")  # type: ignore[attr-defined]
+
+    @property
+    def rank(self) -> int:
+        """Number of this process."""
+        return self.accelerator.process_index
+
+    @property
+    def world(self) -> int:
+        """How many processes there are."""
+        return self.accelerator.num_processes
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and messages."""
+        return self.accelerator.is_main_process
+
+    def wrap(self, model: SAMed2Model, weights: LossRecipe) -> torch.nn.Module:
+        """The training step of a model on this process's device, its gradients averaged over all processes."""
+        wrapped: torch.nn.Module = self.accelerator.prepare(StepModule(model.to(self.device), weights))
+        return wrapped
+
+    def autocast(self) -> AbstractContextManager:
+        """The precision to compute in."""
+        return autocast(self.device, self.dtype)
+
+    def apart(self, module: torch.nn.Module, last: bool) -> AbstractContextManager:
+        """Gradients stay in this process but for the last batch of a step."""
+        return nullcontext() if last else self.accelerator.no_sync(module)
+
+    def agree(self, value: Any) -> Any:
+        """The first process's value, in all."""
+        if self.world == 1:
+            return value
+        held = [value]
+        broadcast_object_list(held)
+        return held[0]
