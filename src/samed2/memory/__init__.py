@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from samed2.memory.bank import Retrieval, SelectiveMemory, WriteResult
-from samed2.memory.entries import Entry, fingerprint
+from samed2.memory.entries import Entry
 from samed2.memory.files import FORMAT_VERSION
 from samed2.memory.keys import KEYS
 from samed2.memory.policies import POLICIES, Policy, register_policy
@@ -19,6 +19,5 @@ __all__ = [
     "SelectiveMemory",
     "Storage",
     "WriteResult",
-    "fingerprint",
     "register_policy",
 ]

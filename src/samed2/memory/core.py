@@ -30,7 +30,7 @@ class Bank:
         key: "pooled" (small), "flat" (the paper's whole embedding) or "released" (with the released layout
             fault).
         policy: a name of `POLICIES`.
-        fingerprint: which model made the features, see `samed2.memory.fingerprint`; empty when unknown.
+        fingerprint: which model made the features, see `samed2.nn.weights.fingerprint`; empty when unknown.
         seed: of the random policy.
         storage: dtypes, and a folder for scratch files.
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from samed2.errors import InputError
@@ -58,20 +56,6 @@ class WriteResult:
     index: int | None
     replaced: Entry | None
     kept: bool
-
-
-def fingerprint(parameters: Mapping[str, Tensor]) -> str:
-    """Return a short hash of named parameters, the same for the same weights held in float32 or bfloat16.
-
-    Names, shapes and values (rounded to bfloat16) count; the order of the mapping does not.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(parameters):
-        value = parameters[name].detach()
-        digest.update(f"{name}{tuple(value.shape)}".encode())
-        plain = value.to("cpu", torch.bfloat16).contiguous()
-        digest.update(plain.view(torch.int16).numpy().tobytes() if plain.dim() else str(float(plain)).encode())
-    return digest.hexdigest()[:32]
 
 
 def check_confidence(value: float, *, bounded: bool, field: str = "confidence") -> float:

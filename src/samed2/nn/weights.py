@@ -143,8 +143,7 @@ def save(model: SAMed2Model, folder: str | os.PathLike[str], dtype: torch.dtype 
 def fingerprint(model: torch.nn.Module) -> str:
     """Return a short sha256 of the weights: names, shapes and values rounded to bfloat16.
 
-    The same whether the model is held in float32 or bfloat16, on whatever device. Equal to what
-    `samed2.memory.fingerprint` gives for the state dict, so it ties a memory file to its model.
+    The same whether the model is held in float32 or bfloat16, on whatever device; ties a memory file to its model.
     """
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
