@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from samed2.nn.decoder import Candidates
-from samed2.train.recipe import LossRecipe
+from samed2.train.recipe import GateRecipe, LossRecipe
 
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0  # as SAM-2 and SAMed-2 train
 
@@ -102,7 +102,6 @@ def segmentation_loss(
     iou = iou_loss(predicted, truth, weights.iou_kind).mean(dim=1)
     score = F.binary_cross_entropy_with_logits(candidates.object_score.float(), goal.present.float(), reduction="none")
     counted, shown = goal.counted.float(), (goal.counted & goal.present).float()
-    loss = mean_of(masks, shown) + mean_of(weights.iou * iou + weights.presence * score, counted)
     with torch.no_grad():
         chosen = (
             predicted[:, 1:].argmax(dim=1, keepdim=True) + 1 if ambiguous else torch.zeros_like(truth[:, :1]).long()
@@ -111,7 +110,18 @@ def segmentation_loss(
         figures = {"off": float(mean_of((sure - found).abs(), counted))}
         if shown.any():
             figures |= {"iou": float(mean_of(found, shown)), "best": float(mean_of(truth.amax(dim=1), shown))}
+        if weights.gate is not None:
+            believed = gate_weight(sure, found, weights.gate) * shown + (1 - shown)
+            figures |= {"believed": float(mean_of(believed, shown))} if shown.any() else {}
+            masks, iou = masks * believed, iou * believed
+    loss = mean_of(masks, shown) + mean_of(weights.iou * iou + weights.presence * score, counted)
     return loss, figures
+
+
+def gate_weight(sure: torch.Tensor, found: torch.Tensor, gate: GateRecipe) -> torch.Tensor:
+    """How much rows with a predicted IoU (N,) and an IoU with the given mask (N,) count, (N,) in [`least`, 1]."""
+    doubt = ((sure - found - gate.margin) / gate.margin).clamp(0, 1) * (sure >= gate.sure)
+    return 1 - gate.strength * (1 - gate.least) * doubt
 
 
 def mean_of(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

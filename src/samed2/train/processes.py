@@ -24,9 +24,11 @@ class StepModule(torch.nn.Module):
         super().__init__()
         self.model, self.weights = model, weights
 
-    def forward(self, batch: Batch, plan: BatchPlan, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+    def forward(
+        self, batch: Batch, plan: BatchPlan, rng: np.random.Generator, step: int = 0
+    ) -> tuple[torch.Tensor, dict[str, float]]:
         """See `samed2.train.steps.step_loss`."""
-        return step_loss(self.model, batch, plan, self.weights, rng)
+        return step_loss(self.model, batch, plan, self.weights.at(step), rng)
 
 
 class Processes:

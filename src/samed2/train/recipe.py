@@ -22,12 +22,21 @@ class Strict(BaseModel):
 Form = TypeVar("Form", bound=BaseModel)
 
 
+class NoiseRecipe(Strict):
+    """Worse masks in a share of the cases of every data set, see `samed2.data.noise`; `kinds` follow each other."""
+
+    fraction: float = Field(gt=0, le=1)
+    kinds: list[str] = Field(["dilate-or-erode:15%,30%", "shift:10%,25%"], min_length=1)
+    seed: int = Field(0, ge=0)
+
+
 class DataRecipe(Strict):
-    """Where samples come from."""
+    """Where samples come from; `noise` is in the masks of `splits`."""
 
     root: Path
     splits: list[str] = ["train"]
     val_splits: list[str] = ["val"]
+    noise: NoiseRecipe | None = None
     balance: float = Field(0.25, ge=0, le=1)  # 0: every task equally often; 1: every item
     weights: dict[str, float] = {}  # by task name, DATASET/OBJECT
     workers: int = Field(1, ge=0)
@@ -72,12 +81,26 @@ class OptimizerRecipe(Strict):
     ema: float = Field(0.999, ge=0, lt=1)
 
 
+class GateRecipe(Strict):
+    """Rows count less where the model is sure and the given mask is far from its answer; see docs/ablations.md.
+
+    sure: predicted IoU from which the model is believed; margin: by how much the IoU may fall short of it before a
+    row's weight falls, over as much again, to `least`; warmup: steps before it begins, and over which it grows.
+    """
+
+    sure: float = Field(0.6, ge=0, le=1)
+    margin: float = Field(0.15, gt=0, le=1)
+    least: float = Field(0.1, ge=0, lt=1)
+    warmup: int = Field(500, ge=0)
+    strength: float = Field(1.0, ge=0, le=1)
+
+
 class LossRecipe(Strict):
     """Weights of the parts of the loss. In a recipe also the name of one of `LOSSES`.
 
     dice (`squared`: with squares in its denominator), bce and focal of masks; multimask: of the best of three masks
     where the prompt tells which; iou: error of the predicted IoUs of all masks (`iou_kind`); presence: of the object
-    score, on all rows.
+    score, on all rows; gate: rows whose masks are doubted.
     """
 
     dice: float = Field(1.0, ge=0)
@@ -88,6 +111,15 @@ class LossRecipe(Strict):
     iou: float = Field(0.5, ge=0)
     iou_kind: Literal["bce", "l1", "mse"] = "bce"
     presence: float = Field(0.2, ge=0)
+    gate: GateRecipe | None = None
+
+    def at(self, step: int) -> LossRecipe:
+        """The loss at a step: before and during its warm-up the gate is weaker."""
+        if self.gate is None:
+            return self
+        grown = min(1.0, max(0, step + 1 - self.gate.warmup) / max(1, self.gate.warmup))
+        gate = self.gate.model_copy(update={"strength": grown * self.gate.strength})
+        return self.model_copy(update={"gate": gate})
 
 
 LOSSES = {

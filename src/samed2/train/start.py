@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import inspect
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from samed2.data.frames import FrameTable, open_table
+from samed2.data import open_cases
+from samed2.data.cases import Case
+from samed2.data.frames import FrameTable, frame_table, open_table
+from samed2.data.noise import parse_noise
+from samed2.data.noise_cases import NoisePlan, choose_cases, noisy_cases
 from samed2.errors import InputError
 from samed2.nn import SAMed2Config, SAMed2Model, weights
 from samed2.nn.builders import micro_config, nano_config, small_config
 from samed2.nn.init import init_from_scratch
-from samed2.train.recipe import ModelRecipe, Recipe
+from samed2.train.recipe import ModelRecipe, NoiseRecipe, Recipe
 
 PRESETS = {"nano": nano_config, "micro": micro_config}
 # fields that may differ from the weights' own configuration
@@ -64,14 +69,43 @@ def _configured(recipe: ModelRecipe) -> SAMed2Config:
         raise InputError(f"model.settings: {error}") from error
 
 
-def read_table(root: Path, splits: list[str], console: Console) -> FrameTable:
+def read_table(root: Path, splits: list[str], console: Console, noise: NoiseRecipe | None = None) -> FrameTable:
     """Which object is on which frame of some splits, with a progress bar where files have to be read.
 
     Raises:
-        InputError: no such data or split.
+        InputError: no such data, split or noise.
     """
     label = f"read {', '.join(splits)}"
-    return open_table(root, splits, lambda cases: track(cases, label, console=console, disable=not console.is_terminal))
+
+    def shown(cases: Iterable[Case]) -> Iterable[Case]:
+        return track(list(cases), label, console=console, disable=not console.is_terminal)
+
+    return open_table(root, splits, shown) if noise is None else frame_table(shown(given_cases(root, splits, noise)))
+
+
+def given_cases(root: Path, splits: list[str], noise: NoiseRecipe | None) -> list[Case]:
+    """The cases of some splits with the masks that training is given.
+
+    Raises:
+        InputError: no such data, split or noise.
+    """
+    cases = open_cases(root, splits)
+    if noise is None:
+        return cases
+    wrong = wrong_cases(cases, noise)
+    worse = [case for case in cases if case.label in wrong]
+    for number, kind in enumerate(noise.kinds):
+        worse = noisy_cases(worse, NoisePlan(parse_noise(kind), 1.0, noise.seed + number, None))
+    changed = {case.label: case for case in worse}
+    return [changed.get(case.label, case) for case in cases]
+
+
+def wrong_cases(cases: list[Case], noise: NoiseRecipe | None) -> set[str]:
+    """Labels of the cases whose masks are made worse: the same share of every data set."""
+    if noise is None:
+        return set()
+    plan = NoisePlan(parse_noise(noise.kinds[0]), noise.fraction, noise.seed, None)
+    return {case.label for case in choose_cases(cases, plan)}
 
 
 def table_hash(table: FrameTable) -> str:

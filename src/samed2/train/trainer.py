@@ -82,7 +82,7 @@ class Trainer:
         self.average = MovingAverage(self.model, recipe.optimizer.ema)
         data = recipe.data
         self.stamp = source_stamp(data.root)
-        table = read_table(data.root, data.splits, self.console)
+        table = read_table(data.root, data.splits, self.console, data.noise)
         self.data_hash = table_hash(table)
         self.sampler = Sampler(table, seed=recipe.seed, power=data.balance, weights=data.weights)
         held_out = read_table(data.root, data.val_splits, self.console) if data.val_splits else None
@@ -128,7 +128,7 @@ class Trainer:
                 rng = np.random.default_rng([recipe.seed, state.step, 1 + processes.rank, number])
                 with processes.apart(self.module, number + 1 == len(batches)):
                     with processes.autocast():
-                        loss, figures = self.module(batch.to(processes.device), stage, rng)
+                        loss, figures = self.module(batch.to(processes.device), stage, rng, state.step)
                     value = float(loss.detach())
                     if not np.isfinite(value):
                         raise InputError(f"step {state.step}: the loss is {value}; lower stages.lr or check the data")
