@@ -3,8 +3,8 @@
     python benchmarks/length.py [--frames 100 1000 5000] [--model nano]
 
 Each length runs in a process of its own on a made-up video of 256 x 256 px, whose frames are drawn when they are asked
-for: a disc that wanders over noise, followed from a box on the first frame to the last one. Masks are written to a
-file as they come, packed. Last line: {"peak_mb": {"100": ..}, "ms_per_frame": {"100": ..}}.
+for: a disc that wanders over noise, followed from a box on the first frame to the last one, and put together as
+`Predictor.segment` does. Last line: {"peak_mb": {"100": ..}, "ms_per_frame": {"100": ..}}.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 
 import numpy as np
@@ -65,7 +64,9 @@ def main() -> None:
 
 def measure(count: int, model: str) -> dict[str, float]:
     from samed2.io import Scan
+    from samed2.io.scratch import walked
     from samed2.predict import Predictor, Tracking
+    from samed2.predict.collect import collect
     from samed2.prompts import Prompts
 
     source = Wandering(count)
@@ -75,14 +76,13 @@ def measure(count: int, model: str) -> dict[str, float]:
     predictor = Predictor.from_pretrained(model, device="cpu")
     scores = []
     start = time.perf_counter()
-    with tempfile.TemporaryFile() as out:
-        for frame, found in predictor.propagate(scan, prompts, direction="forward", tracking=Tracking(patience=0)):
-            out.write(np.packbits(found[0].mask).tobytes())
-            if frame % 10 == 0:
-                truth = source.read(frame) >= 130
-                total = truth.sum() + found[0].mask.sum()
-                scores.append(2 * (truth & found[0].mask).sum() / max(total, 1))
+    answers = predictor.propagate(scan, prompts, direction="forward", tracking=Tracking(patience=0))
+    result = collect(scan, prompts, answers)
     seconds = time.perf_counter() - start
+    for frame, labels in enumerate(walked(result.labels)):
+        if frame % 10 == 0:
+            truth = source.read(frame) >= 130
+            scores.append(2 * (truth & (labels == 1)).sum() / max(truth.sum() + (labels == 1).sum(), 1))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     return {"peak_mb": peak, "ms": 1e3 * seconds / count, "dice": float(np.mean(scores))}
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from samed2.errors import InputError
 from samed2.io.geometry import Geometry
+from samed2.io.scratch import walked
 
 FORMAT, FORMAT_VERSION = "samed2-segmentation", 1
 Color = tuple[int, int, int]
@@ -99,7 +100,7 @@ class Segmentation:
             raise InputError(f"objects: an id is used twice among {ids}, wanted each once")
         known = np.zeros(65536, dtype=bool)
         known[[0, *ids]] = True
-        for frame in self.labels:  # frame by frame: the map may be larger than memory
+        for frame in walked(self.labels):  # the map may be larger than memory
             if not known[frame].all():
                 stranger = int(frame[~known[frame]].min())
                 raise InputError(f"labels: value {stranger} belongs to no object, the ids are {ids}")
@@ -129,13 +130,13 @@ class Segmentation:
 
     def frames_with_labels(self) -> list[int]:
         """The frames that hold anything but background, in order."""
-        return [index for index, frame in enumerate(self.labels) if frame.any()]
+        return [index for index, frame in enumerate(walked(self.labels)) if frame.any()]
 
     def pixel_counts(self) -> NDArray[np.int64]:
         """How many pixels each object has on each frame, (T, objects) in the order of `objects`."""
         ids = [entry.id for entry in self.objects]
         counts = np.zeros((len(self.labels), len(ids)), dtype=np.int64)
-        for index, frame in enumerate(self.labels):
+        for index, frame in enumerate(walked(self.labels)):
             counts[index] = np.bincount(frame.ravel(), minlength=65536)[ids] if frame.any() else 0
         return counts
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from samed2.io.atomic import atomic_write
 from samed2.io.outlines import parts
+from samed2.io.scratch import walked
 from samed2.io.segmentation import Segmentation, SegmentedObject, plain
 from samed2.io.writers import Job, register_writer
 
@@ -49,7 +50,7 @@ def _features(segmentation: Segmentation) -> Iterator[dict[str, Any]]:
     geometry = segmentation.geometry
     pixel = float(np.linalg.norm(np.cross(geometry.affine[:3, 1], geometry.affine[:3, 2]))) if geometry.known else None
     objects = {entry.id: entry for entry in segmentation.objects}
-    for frame, labels in enumerate(segmentation.labels):
+    for frame, labels in enumerate(walked(segmentation.labels)):
         for value in np.unique(labels):
             if not value:
                 continue

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from samed2.io.atomic import atomic_write
 from samed2.io.outlines import polygons
+from samed2.io.scratch import walked
 from samed2.io.segmentation import Segmentation, SegmentedObject, plain
 from samed2.io.writers import Job, register_writer
 
@@ -70,7 +71,7 @@ def measure(segmentation: Segmentation, entry: SegmentedObject) -> dict[str, Any
     volumes = segmentation.voxel_volumes()
     volume, total, best = 0.0, np.zeros(3), 0.0
     low, high = np.full(3, np.iinfo(np.int64).max), np.full(3, -1)
-    for frame, labels in enumerate(segmentation.labels):
+    for frame, labels in enumerate(walked(segmentation.labels)):
         mask = labels == entry.id
         pixels = int(np.count_nonzero(mask))
         if not pixels:

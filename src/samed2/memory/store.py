@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from samed2.errors import InputError
+from samed2.io.scratch import nameless
 
 FEATURE_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 _FIRST_BLOCK = 32
@@ -139,12 +139,7 @@ class Store:
 
 
 def _scratch(nbytes: int, directory: str | os.PathLike[str]) -> Tensor:
-    """Return `nbytes` bytes mapped from a nameless file that disappears with the last use of the tensor."""
     try:
-        with tempfile.TemporaryFile(dir=directory) as handle:
-            if hasattr(os, "posix_fallocate"):  # a full disk is an error now, not a crash at the first write
-                os.posix_fallocate(handle.fileno(), 0, nbytes)
-            array = np.memmap(handle, dtype=np.uint8, mode="r+" if os.name == "posix" else "w+", shape=(nbytes,))
+        return torch.from_numpy(nameless(nbytes, directory))
     except OSError as error:
         raise InputError(f"memory directory {directory}: no room for {nbytes} bytes: {error.strerror}") from error
-    return torch.from_numpy(array)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import numpy as np
-
 from samed2.io import Scan, Segmentation, SegmentedObject
+from samed2.io.scratch import empty_labels, give_back
 from samed2.predict.results import ObjectPrediction, label_map
 from samed2.prompts import Prompts
+
+GIVE_BACK = 64  # frames after which the label map's pages are given back
 
 
 def collect(
@@ -24,9 +25,11 @@ def collect(
         progress: called with the number of each finished frame.
     """
     objects = {i: SegmentedObject(i, entry.name) for i, entry in prompts.objects.items()}
-    labels = np.zeros(scan.shape, np.uint16 if max(objects, default=0) > 255 else np.uint8)
-    for frame, found in answers:
+    labels = empty_labels(scan.shape, "uint16" if max(objects, default=0) > 255 else "uint8")
+    for number, (frame, found) in enumerate(answers):
         labels[frame] = label_map(found, labels.dtype)
+        if number % GIVE_BACK == GIVE_BACK - 1:
+            give_back(labels)
         for entry in found:
             objects[entry.id].confidence[frame] = round(entry.confidence, 4)
             objects[entry.id].present[frame] = bool(entry.mask.any()) and entry.object_score > 0
