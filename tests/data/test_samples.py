@@ -9,7 +9,7 @@ import torch
 from samed2.data import open_cases
 from samed2.data.augment import Intensity, ViewRange, apply_intensity, draw_intensity
 from samed2.data.frames import frame_table
-from samed2.data.render import OpenCases, Shared, render, render_stream
+from samed2.data.render import OpenCases, Shared, move, render, render_stream
 from samed2.data.samples import BatchPlan, draw_points, hidden_pixels, seen, shrunk
 from samed2.data.sampling import Sampler
 from samed2.data.unseen import render_unseen
@@ -95,6 +95,16 @@ def test_streams_are_visited_in_order(sampler):
                 assert not present or masks.on_frame(clip.object, frame).any()
             seen_absent |= not row.present.all()
     assert seen_absent
+
+
+def test_moves_lead_to_the_view_before():
+    one, two = View(20, 30, 40, 64, 0.4, True, 1.1), View(24, 27, 50, 64, 0.4, True, 1.1)
+    places = np.random.default_rng(0).uniform(0, 64, (5, 2))
+    frame = places @ one.matrix()[:, :2].T + one.matrix()[:, 2]
+    affine = move(one, two).numpy()
+    moved = (places / 32 - 1) @ affine[:, :2].T + affine[:, 2]
+    np.testing.assert_allclose((moved + 1) * 32, two.to_model(frame), atol=1e-4)
+    np.testing.assert_allclose(move(one, one).numpy(), np.eye(3)[:2], atol=1e-6)
 
 
 def test_points_of_specks():

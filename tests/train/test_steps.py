@@ -16,7 +16,7 @@ from samed2.data.sampling import Sampler
 from samed2.data.stream import ClipStream
 from samed2.nn.streaming import Trace, Track, read
 from samed2.train.losses import Goal
-from samed2.train.prompting import first_prompts, rough_masks
+from samed2.train.prompting import Carried, first_prompts, rough_masks
 from samed2.train.recipe import LossRecipe
 from samed2.train.steps import Rounds, answer, draw_entries, encode, is_click, step_loss, visit
 
@@ -55,9 +55,10 @@ def test_a_row_alone_of_its_task_needs_a_prompt(sampler):
     assert not counted[0] and counted[1:].any()
 
 
+@pytest.mark.parametrize("carried", [0.0, 1.0])
 @pytest.mark.parametrize("episode", ["image", "stream", "memory"])
-def test_gradients_reach_what_an_episode_trains(sampler, episode):
-    batch, plan = batch_of(sampler, episode, unprompted=1.0, correction=0.0)
+def test_gradients_reach_what_an_episode_trains(sampler, episode, carried):
+    batch, plan = batch_of(sampler, episode, unprompted=1.0, correction=0.0, carried=carried)
     model = tiny_model().train()
     loss, figures = step_loss(model, batch, plan, LossRecipe(), np.random.default_rng(1))
     loss.backward()
@@ -121,3 +122,23 @@ def test_streams_are_read_as_prediction_reads_them(sampler):
         feature = model.encode_memory(now.low, found.logits[row : row + 1, :1], step == 0, found.object_score[row:][:1])
         pointer = model.object_pointer_proj(found.tokens[row, 0])
         tracks[0].write(step, Trace(feature[0], pointer), prompted=step == 0, reach=6)
+
+
+def test_carried_masks_follow_the_view(sampler):
+    """Through its own moves the true mask of a still object stays on it, and what is absent keeps the last one."""
+    batch, _ = batch_of(sampler, "stream", clips=0.0, follow=1.0, carried=1.0)
+    carried = Carried()
+    small = torch.nn.functional.avg_pool2d(batch.target, 4) - 0.5
+    rows = slice(0, None, batch.steps)
+    carried.note(small[rows], torch.ones(2), True)
+    first = carried.prompts(torch.eye(2, 3).expand(2, 2, 3))
+    assert ((first.masks > 0) == (small[rows] > 0)).all()
+    later = slice(1, None, batch.steps)
+    prompts = carried.prompts(batch.moves[later])
+    for mask, target, box, there in zip(prompts.masks, small[later], prompts.boxes, batch.present[later], strict=True):
+        assert (box[2:] > box[:2]).all() and box.min() >= 0 and box.max() <= 64
+        if there:
+            both = ((mask > 0) & (target > 0)).sum() / ((mask > 0) | (target > 0)).sum()
+            assert both > 0.4
+    carried.note(-torch.ones_like(prompts.masks), torch.ones(2), False)
+    assert torch.equal(carried.prompts(torch.eye(2, 3).expand(2, 2, 3)).masks > 0, prompts.masks > 0)

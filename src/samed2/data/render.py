@@ -50,6 +50,7 @@ class Rendered(NamedTuple):
     boxes: torch.Tensor
     points: torch.Tensor
     labels: torch.Tensor
+    moves: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,8 @@ class _Row:
             ]
         )
         points, labels = zip(*(draw_points(t[0], self.rng) for t in told), strict=True)
-        return target, present, hidden.float(), boxes, torch.stack(points), torch.stack(labels)
+        moves = torch.stack([move(view, before) for view, before in zip(views, [views[0], *views], strict=False)])
+        return target, present, hidden.float(), boxes, torch.stack(points), torch.stack(labels), moves
 
 
 Box = tuple[float, float, float, float]
@@ -260,6 +262,15 @@ def draw_click_view(part: Mask, height: int, width: int, plan: BatchPlan, rng: n
     angle = float(rng.integers(4) * math.pi / 2 + (rng.random() < 0.5) * rng.uniform(-math.pi / 6, math.pi / 6))
     stretch = math.exp(rng.uniform(-0.15, 0.15))
     return View(cy + 0.5, cx + 0.5, side, plan.image_size, angle, bool(rng.random() < 0.5), stretch)
+
+
+def move(view: View, before: View) -> torch.Tensor:
+    """(2, 3) affine from places (x, y) in one view to those in another, both in [-1, 1] as for `affine_grid`."""
+    here, there = view.matrix(), before.matrix()
+    back = np.linalg.inv(there[:, :2])
+    turn = back @ here[:, :2]
+    shift = back @ (here[:, 2] - there[:, 2]) * 2 / view.size + turn.sum(axis=1) - 1
+    return torch.from_numpy(np.concatenate([turn, shift[:, None]], axis=1)).float()
 
 
 def without(row: _Row, middle: int, rng: np.random.Generator) -> int:

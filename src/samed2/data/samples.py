@@ -38,7 +38,8 @@ class BatchPlan(BaseModel):
             how many frames are encoded together.
         absent: share of rows (not batches) whose frame lacks the object, in image and memory episodes.
         stream: share of stream episodes; stream_frames: how many frames are visited; stream_rows: at a time;
-            follow: share of rows whose view follows the object, as in prediction.
+            follow: share of rows whose view follows the object, as in prediction; carried: share of stream episodes
+            in which the last mask is handed on beside the memory.
         synthetic: share of rows of image and stream episodes about objects that nobody labelled, see `data.unseen`.
         memory: share of memory episodes; entries: most entries that a row reads; unprompted: share of memory episodes
             without a prompt, seen as whole frames; noisy: share of entries whose masks are made worse.
@@ -60,6 +61,7 @@ class BatchPlan(BaseModel):
     stream_frames: tuple[int, int] = (3, 6)
     stream_rows: int = Field(4, gt=0)
     follow: float = Field(0.6, ge=0, le=1)
+    carried: float = Field(0.3, ge=0, le=1)
     memory: float = Field(0.0, ge=0, le=1)
     entries: int = Field(6, ge=1)
     unprompted: float = Field(0.5, ge=0, le=1)
@@ -98,6 +100,7 @@ class Batch:
         hidden: (N,) model pixels of the object outside of the view.
         boxes: (N, 4) as (x0, y0, x1, y1) in model pixels.
         points: (N, P, 2) as (x, y), labels: (N, P), 1 inside and 0 outside; the first is inside.
+        moves: (N, 2, 3) affine from a row's view to that of the frame visited before, for `affine_grid`.
         tasks: index of each clip's task. patients: of each clip.
         total: frames of the scan, as memory in time is told.
     """
@@ -113,6 +116,7 @@ class Batch:
     boxes: torch.Tensor
     points: torch.Tensor
     labels: torch.Tensor
+    moves: torch.Tensor
     tasks: list[int]
     patients: list[str]
     total: int = 1

@@ -10,6 +10,9 @@ from torch.nn import functional as F
 from samed2.data.samples import Batch
 from samed2.nn import PromptTensors
 from samed2.predict.rows import MASK_LOGIT
+from samed2.predict.tracking import Tracking
+
+SLACK = Tracking().slack
 
 
 def first_prompts(batch: Batch, rng: np.random.Generator) -> PromptTensors:
@@ -54,6 +57,39 @@ def with_clicks(prompts: PromptTensors, logits: torch.Tensor, target: torch.Tens
         points = torch.cat([prompts.points, points], dim=1)
         labels = torch.cat([prompts.labels, labels], dim=1)
     return PromptTensors(points, labels, prompts.boxes, logits.detach().float().clamp(-MASK_LOGIT, MASK_LOGIT))
+
+
+class Carried:
+    """The last masks of the rows of a stream, as hints for the next frame, as `predict.tracking` hands them on."""
+
+    def __init__(self) -> None:
+        self._held: torch.Tensor | None = None
+
+    def note(self, logits: torch.Tensor, score: torch.Tensor, prompted: bool) -> None:
+        """Take over masks (N, 1, h, w) of rows where the object is, by its score (N,) or because it was prompted."""
+        crisp = torch.where(logits.detach() > 0, MASK_LOGIT, -MASK_LOGIT)
+        found = (crisp > 0).flatten(1).any(dim=1) & ((score > 0) | prompted)
+        held = -torch.full_like(crisp, MASK_LOGIT) if self._held is None else self._held
+        self._held = torch.where(found[:, None, None, None], crisp, held)
+
+    def prompts(self, moves: torch.Tensor) -> PromptTensors:
+        """The masks and boxes around them through the next views; `moves` (N, 2, 3) as in `Batch`."""
+        assert self._held is not None, "note the prompted frame first"
+        grid = F.affine_grid(moves, list(self._held.shape), align_corners=False)
+        seen = F.grid_sample(self._held + MASK_LOGIT, grid, mode="bilinear", align_corners=False) - MASK_LOGIT
+        self._held = seen
+        return PromptTensors(boxes=torch.stack([_grown_box(mask > 0) for mask in seen[:, 0]]), masks=seen)
+
+
+def _grown_box(mask: torch.Tensor) -> torch.Tensor:
+    """(x0, y0, x1, y1) in model pixels around a (S/4, S/4) mask, `SLACK` larger; all of it where it is empty."""
+    ys, xs = (torch.nonzero(mask.any(dim=d)).flatten() for d in (1, 0))
+    size = 4.0 * mask.shape[-1]
+    if not len(ys):
+        return torch.tensor([0.0, 0.0, size, size], device=mask.device)
+    box = 4.0 * torch.stack([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1])
+    grow = SLACK * (box[2:] - box[:2])
+    return torch.cat([box[:2] - grow, box[2:] + grow]).clamp(0, size)
 
 
 def click(guess: torch.Tensor, target: torch.Tensor) -> tuple[float, float, int]:

@@ -13,7 +13,7 @@ from samed2.nn import Features, PromptTensors, SAMed2Model
 from samed2.nn.decoder import Candidates, choose
 from samed2.nn.streaming import Trace, Track, reach, read
 from samed2.train.losses import Goal, segmentation_loss
-from samed2.train.prompting import first_prompts, rough_masks, with_clicks
+from samed2.train.prompting import Carried, first_prompts, rough_masks, with_clicks
 from samed2.train.recipe import LossRecipe
 
 SAME_TASK = 0.75  # chance of an entry to be of the row's task where it need not be
@@ -28,6 +28,11 @@ class Rounds(NamedTuple):
     candidates: Candidates
     chosen: torch.Tensor
 
+    @property
+    def logits(self) -> torch.Tensor:
+        """Of the answers, (N, 1, S/4, S/4)."""
+        return self.candidates.logits[torch.arange(len(self.chosen)), self.chosen][:, None]
+
 
 def step_loss(
     model: SAMed2Model, batch: Batch, plan: BatchPlan, weights: LossRecipe, rng: np.random.Generator
@@ -38,7 +43,8 @@ def step_loss(
     clicks = int(rng.integers(1, plan.clicks + 1)) if rng.random() < plan.correction else 0
     if batch.episode == "stream":
         goal = Goal(batch.target, batch.present, batch.hidden, counted)
-        return stream_loss(model, features, batch, goal, weights, clicks, rng)
+        carried = Carried() if rng.random() < plan.carried else None
+        return stream_loss(model, features, batch, goal, weights, clicks, carried, rng)
     memory = None
     if batch.episode == "memory":
         index, counted = draw_entries(batch, plan, rng)
@@ -135,20 +141,38 @@ def stream_loss(
     goal: Goal,
     weights: LossRecipe,
     clicks: int,
+    carried: Carried | None,
     rng: np.random.Generator,
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """Frames of a visit one after another: the first from its prompt, the rest from the streaming memory alone."""
-    prompts = first_prompts(batch, rng)
+    """Frames of a visit one after another: the first from its prompt, the rest from the streaming memory.
+
+    Args:
+        carried: hands masks on from frame to frame beside the memory; None: nothing does.
+    """
+    first = first_prompts(batch, rng)
 
     def ask(now: Features, rows: slice, prompted: bool) -> Rounds:
-        if prompted:
-            return answer(model, now, prompts, goal.select(rows), weights, clicks, is_click(prompts))
-        return answer(model, now, PromptTensors(), goal.select(rows), weights, 0, chooses(model))
+        prompts, several = next_prompts(model, batch, rows, first if prompted else None, carried)
+        rounds = answer(model, now, prompts, goal.select(rows), weights, clicks if prompted else 0, several)
+        if carried is not None:
+            carried.note(rounds.logits, rounds.candidates.object_score, prompted)
+        return rounds
 
     rounds = list(visit(model, features, batch, ask))
     later = [r.figures for r in rounds[1:]]
     means = {name: float(np.mean([row[name] for row in later if name in row])) for row in later for name in row}
     return torch.stack([r.loss for r in rounds]).mean(), means
+
+
+def next_prompts(
+    model: SAMed2Model, batch: Batch, rows: slice, first: PromptTensors | None, carried: Carried | None
+) -> tuple[PromptTensors, bool]:
+    """What rows of a stream are told on a frame, a prompted one `first`, and whether one of three masks answers."""
+    if first is not None:
+        return first, is_click(first)
+    if carried is not None:
+        return carried.prompts(batch.moves[rows]), False
+    return PromptTensors(), chooses(model)
 
 
 def chooses(model: SAMed2Model) -> bool:
@@ -179,8 +203,7 @@ def visit(
 def leave_traces(model: SAMed2Model, tracks: list[Track], features: Features, rounds: Rounds, frame: int) -> None:
     """Write what one frame's answers leave behind into the rows' tracks; gradients stay."""
     found, rows = rounds.candidates, torch.arange(len(tracks))
-    logits = found.logits[rows, rounds.chosen][:, None]
-    feature = model.encode_memory(features.low, logits, binary=frame == 0, object_score=found.object_score)
+    feature = model.encode_memory(features.low, rounds.logits, binary=frame == 0, object_score=found.object_score)
     pointer = model.object_pointer_proj(found.tokens[rows, rounds.chosen])
     pointer = torch.where((found.object_score > 0)[:, None], pointer, model.no_object_pointer)
     for row, track in enumerate(tracks):

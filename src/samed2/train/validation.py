@@ -16,7 +16,8 @@ from samed2.errors import InputError
 from samed2.nn import Features, PromptTensors, SAMed2Model
 from samed2.nn.decoder import choose
 from samed2.train.losses import mask_iou
-from samed2.train.steps import Rounds, chooses, encode, visit
+from samed2.train.prompting import Carried
+from samed2.train.steps import Rounds, encode, next_prompts, visit
 
 KINDS = ("box", "point", "stream")
 STREAM_FRAMES = 5
@@ -50,38 +51,49 @@ class Validation:
 
     @torch.inference_mode()
     def score(self, model: SAMed2Model) -> dict[str, float]:
-        """Mean Dice over tasks by kind of question ("val/box"), their mean ("val_dice"), and by task with a box."""
+        """Mean Dice over tasks by kind of question ("val/box"), their mean ("val_dice"), and by task with a box.
+
+        "val/carried", of streams to which masks are handed on, is not in the mean.
+        """
         model.eval()
         device = next(model.parameters()).device
-        found: dict[str, dict[str, float]] = {kind: {} for kind in KINDS}
+        found: dict[str, dict[str, float]] = {kind: {} for kind in (*KINDS, "carried")}
         for kind, task, batch in self.batches:
-            found[kind][task] = float(ask(model, batch.to(device), kind).mean())
+            for way in ("stream", "carried") if kind == "stream" else (kind,):
+                found[way][task] = float(ask(model, batch.to(device), way).mean())
         means = {kind: float(np.mean(list(values.values()))) for kind, values in found.items() if values}
+        judged = [means[kind] for kind in KINDS if kind in means]
         return (
-            {"val_dice": round(float(np.mean(list(means.values()))), 5)}
+            {"val_dice": round(float(np.mean(judged)), 5)}
             | {f"val/{kind}": round(value, 5) for kind, value in means.items()}
             | {f"val/{task}": round(value, 4) for task, value in found["box"].items()}
         )
 
 
 def ask(model: SAMed2Model, batch: Batch, kind: str) -> torch.Tensor:
-    """Dice of every row as a user would get it, (N,); of streams without the prompted frames."""
-    features = encode(model, batch)
-    first = slice(None, None, batch.steps)
-    prompts = PromptTensors(boxes=batch.boxes[first])
-    if kind == "point":
-        prompts = PromptTensors(points=batch.points[:, :1], labels=batch.labels[:, :1])
+    """Dice of every row as a user would get it, (N,); of streams without the prompted frames.
+
+    Streams are told nothing but the memory, or with kind "carried" the last mask too.
+    """
+    features, first = encode(model, batch), slice(None, None, batch.steps)
+    box = PromptTensors(boxes=batch.boxes[first])
+    start = PromptTensors(points=batch.points[:, :1], labels=batch.labels[:, :1]) if kind == "point" else box
+    carried = Carried() if kind == "carried" else None
     scores: list[torch.Tensor] = []
 
     def asked(now: Features, rows: slice, prompted: bool) -> Rounds:
-        found = model.candidates(now, prompts if prompted else PromptTensors())
-        index = choose(found, kind == "point" if prompted else chooses(model), 0.0, None)
-        logits = found.logits[torch.arange(len(index)), index]
-        if kind == "stream":
-            logits = torch.where((found.object_score > 0)[:, None, None], logits, -logits.abs())
-        if not prompted or kind != "stream":
-            scores.append(_dice(logits, batch.target[rows, 0], batch.present[rows], batch.hidden[rows]))
-        return Rounds(torch.zeros(()), {}, found, index)
+        prompts, several = next_prompts(model, batch, rows, start if prompted else None, carried)
+        found = model.candidates(now, prompts)
+        rounds = Rounds(torch.zeros(()), {}, found, choose(found, several, 0.0, None))
+        if carried is not None:
+            carried.note(rounds.logits, found.object_score, prompted)
+        if batch.steps == 1:
+            scores.append(_dice(rounds.logits, batch.target, batch.present, batch.hidden))
+        elif not prompted:
+            there = (found.object_score > 0)[:, None, None, None]
+            logits = torch.where(there, rounds.logits, -rounds.logits.abs())
+            scores.append(_dice(logits, batch.target[rows], batch.present[rows], batch.hidden[rows]))
+        return rounds
 
     for _ in visit(model, features, batch, asked):
         pass
@@ -89,6 +101,6 @@ def ask(model: SAMed2Model, batch: Batch, kind: str) -> torch.Tensor:
 
 
 def _dice(logits: torch.Tensor, target: torch.Tensor, present: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-    logits = F.interpolate(logits[:, None].float(), size=target.shape[-1], mode="bilinear", align_corners=False)[:, 0]
-    iou = mask_iou(logits, target * present[:, None, None], hidden * present)
+    logits = F.interpolate(logits.float(), size=target.shape[-1], mode="bilinear", align_corners=False)[:, 0]
+    iou = mask_iou(logits, target[:, 0] * present[:, None, None], hidden * present)
     return 2 * iou / (1 + iou)
