@@ -38,7 +38,7 @@ def recipe(tmp_path_factory) -> Path:
 
 def rows(out: Path) -> list[dict]:
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in ("seconds", "waited")} for line in lines]
 
 
 @pytest.fixture(scope="module")

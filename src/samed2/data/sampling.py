@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from samed2.data.cases import Case
 from samed2.data.frames import Column, FrameTable
+from samed2.data.tree import Tree
 from samed2.errors import InputError
 
 MIN_PIXELS = 12  # smaller specks are not asked for
@@ -103,7 +104,7 @@ class Sampler:
                 raise InputError(f"weights: got {name}: {value}, wanted 0 or more for some of {', '.join(table.tasks)}")
         wanted = np.array([self.weights.get(task, 1.0) > 0 for task in table.tasks], dtype=bool)
         self._large = (table.pixels >= min_pixels) & wanted[table.task]
-        self._trees: dict[tuple[str | None, bool], _Tree] = {}
+        self._trees: dict[tuple[str | None, bool], Tree] = {}
         self._by_patient: dict[str, dict[str, dict[int, Column]]] = {}
         self._tree(None, False)  # an empty table is an error now, not at the first step
 
@@ -262,7 +263,7 @@ class Sampler:
     def _is_stack(self) -> NDArray[np.bool_]:
         return np.array([case.kind != "image" for case in self.table.cases], dtype=bool)[self.table.case]
 
-    def _tree(self, task: str | None, stacks: bool) -> _Tree:
+    def _tree(self, task: str | None, stacks: bool) -> Tree:
         """The places of one task (None: all), only of volumes and videos where asked; made once."""
         if (task, stacks) not in self._trees:
             table, chosen = self.table, self._large.copy()
@@ -278,44 +279,11 @@ class Sampler:
                 raise InputError(f"nothing to draw: no {what}{of} has an object of {self.min_pixels} pixels or more")
             levels = BALANCES[self.balance](table)
             columns = [*levels, table.task, table.case, table.frame]
-            self._trees[(task, stacks)] = _Tree(columns, np.flatnonzero(chosen), len(levels), self._weigh)
+            self._trees[(task, stacks)] = Tree(columns, np.flatnonzero(chosen), len(levels), self._weigh)
         return self._trees[(task, stacks)]
 
     def _weigh(self, task: int, cases: int) -> float:
         return float(cases**self.power * self.weights.get(self.tasks[task], 1.0))
-
-
-class _Tree:
-    """Rows of sorted columns; a draw picks among the values of the first column, then of the second, and so on.
-
-    Every value of a column has the same chance, but those of column `weighed`: `weigh(value, children)`.
-    """
-
-    def __init__(self, columns: list[Column], rows: Column, weighed: int, weigh: Callable[[int, int], float]) -> None:
-        values = np.stack([column[rows] for column in columns])
-        order = np.lexsort(values[::-1])
-        self.rows, values = rows[order], values[:, order]
-        new = np.maximum.accumulate(np.diff(values, axis=1, prepend=values[:, :1] - 1) != 0, axis=0)
-        self.starts = [np.append(np.flatnonzero(level), len(rows)) for level in new]  # where each prefix begins
-        firsts = self.starts[weighed][:-1]
-        children = np.diff(np.searchsorted(self.starts[weighed + 1], self.starts[weighed]))
-        self.weighed = weighed
-        self.chance = np.array([weigh(int(v), int(c)) for v, c in zip(values[weighed, firsts], children, strict=True)])
-
-    def draw(self, rng: np.random.Generator) -> int:
-        """A row, by one number per level."""
-        span = (0, len(self.rows))
-        for level, starts in enumerate(self.starts):
-            low, high = (int(i) for i in np.searchsorted(starts, span))
-            picked = low + self._pick(level, low, high, float(rng.random()))
-            span = (int(starts[picked]), int(starts[picked + 1]))
-        return int(self.rows[span[0]])
-
-    def _pick(self, level: int, low: int, high: int, number: float) -> int:
-        if level != self.weighed:
-            return int(number * (high - low))
-        total = np.cumsum(self.chance[low:high])
-        return int(np.searchsorted(total, number * total[-1], side="right"))
 
 
 def _modalities(table: FrameTable) -> Column:
