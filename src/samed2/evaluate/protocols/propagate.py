@@ -58,6 +58,7 @@ class Propagate(PromptProtocol):
             hint.points.append((float(y), float(x), True))
         else:
             prompts.add_box(1, frame, *hint.boxes[0])
+        prompts.objects[1].name = subject.loaded.case.task(subject.name)
         if PROPAGATE in model.abilities:
             picks, notes = by_model(model, subject, prompts), []
         else:

@@ -1,0 +1,160 @@
+"""Banks of training cases with the masks that training was given: what is offered, what enters, how much is wrong."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from samed2.data import open_cases
+from samed2.data.cases import Case
+from samed2.data.noise import mask_dice
+from samed2.evaluate.metrics import iou
+from samed2.io import Scan, Window, resolve_window
+from samed2.memory import SelectiveMemory
+from samed2.predict import Predictor, Settings
+from samed2.predict.rows import plan_rows, to_tensors
+from samed2.prompts import Prompts, components, tight_box
+from samed2.train.experiments.recipe import BankRecipe
+from samed2.train.recipe import DataRecipe
+from samed2.train.start import given_cases, wrong_cases
+
+Look = Literal["near", "whole"]  # as a prompt would be seen, or as a whole frame for questions without one
+LOOKS: tuple[Look, ...] = ("near", "whole")
+MIN_PIXELS = 16
+Mask = NDArray[np.bool_]
+Track = Callable[[list[tuple[str, Case]]], Iterable[tuple[str, Case]]]
+
+
+@dataclass
+class Offer:
+    """One frame of a training case with its given mask.
+
+    Attributes:
+        seen: by look, raw embedding (1, d, h, w) and memory feature (1, M, h, w).
+        sure: confidence by its kind, see `BankRecipe`.
+        strength: Dice of the given and the true mask; wrong: whether noise was added.
+    """
+
+    task: str
+    modality: str
+    origin: str
+    seen: dict[Look, tuple[torch.Tensor, torch.Tensor]]
+    sure: dict[str, float]
+    wrong: bool
+    strength: float
+
+
+@torch.inference_mode()
+def collect_offers(
+    predictor: Predictor, data: DataRecipe, count: int, seed: int, settings: Settings, track: Track = lambda jobs: jobs
+) -> list[Offer]:
+    """Up to `count` cases of each task of the training data, drawn by seed and names, in random order.
+
+    Of volumes and videos the frame with most of the object is taken; given masks below 16 pixels are left out.
+
+    Raises:
+        InputError: a case cannot be read.
+    """
+    clean = open_cases(data.root, data.splits)
+    given = {case.label: case for case in given_cases(data.root, data.splits, data.noise)}
+    wrong = wrong_cases(clean, data.noise)
+    truth = {case.label: case for case in clean}
+    drawn = drawn_by_task(clean, count, seed)
+    jobs = [(task, given[label]) for task, labels in drawn.items() for label in labels]
+    order = np.random.default_rng([seed, len(jobs)]).permutation(len(jobs))
+    offers = []
+    for task, case in track([jobs[i] for i in order]):
+        name = task.split("/", 1)[1]
+        loaded, right = case.load(), truth[case.label].load()
+        if name not in loaded.masks.names:
+            continue
+        areas = [np.count_nonzero(loaded.masks.on_frame(name, f)) for f in range(loaded.masks.shape[0])]
+        frame = int(np.argmax(areas))
+        if areas[frame] < MIN_PIXELS:
+            continue
+        mask, scan = np.asarray(loaded.masks.on_frame(name, frame)), loaded.scan
+        window = resolve_window(scan, None)
+        offers.append(
+            Offer(
+                task=task,
+                modality=scan.modality,
+                origin=case.label,
+                seen={look: _seen(predictor, scan, mask, frame, window, settings, look) for look in LOOKS},
+                sure={"one": 1.0, **confidences(predictor, scan, mask, frame, window, settings)},
+                wrong=case.label in wrong,
+                strength=mask_dice(np.asarray(right.masks.on_frame(name, frame)), mask),
+            )
+        )
+    return offers
+
+
+def drawn_by_task(cases: Iterable[Case], count: int | None, seed: int) -> dict[str, list[str]]:
+    """Labels of at most `count` cases of each task, drawn by seed and names alone, in the order of the names."""
+    having: dict[str, list[str]] = {}
+    for case in cases:
+        for name in case.objects:
+            having.setdefault(case.task(name), []).append(case.label)
+    drawn = {}
+    for task, labels in sorted(having.items()):
+        labels = sorted(labels)
+        order = np.random.default_rng([seed, zlib.crc32(task.encode())]).permutation(len(labels))
+        drawn[task] = sorted(labels[i] for i in order[:count])
+    return drawn
+
+
+def confidences(
+    predictor: Predictor, scan: Scan, mask: Mask, frame: int, window: Window, settings: Settings
+) -> dict[str, float]:
+    """Predicted IoU of the answer to the boxes of a mask's parts, and the answer's IoU with the mask."""
+    prompts = Prompts()
+    for part in components(mask) or [mask]:
+        prompts.add_box(1, frame, *tight_box(part))
+    asked = {"window": window, "memory": False, "neighbours": settings.neighbours}
+    found = predictor.predict(scan, prompts, frame, **asked)[0]  # type: ignore[arg-type]
+    return {"predicted": float(np.clip(found.confidence, 0, 1)), "agreement": float(iou(found.mask, mask))}
+
+
+def filled_bank(predictor: Predictor, offers: list[Offer], how: BankRecipe, look: Look, seed: int) -> SelectiveMemory:
+    """A bank after all offers that are sure enough, one after the other."""
+    bank = predictor.new_memory(how.capacity, policy=how.policy, key=how.key, seed=seed)
+    for offer in offers:
+        sure = offer.sure[how.confidence]
+        if sure >= how.least:
+            low, feature = offer.seen[look]
+            bank.add(low, feature, [sure], task=offer.task, modality=offer.modality, origin=offer.origin)
+    return bank
+
+
+def bank_figures(bank: SelectiveMemory, offers: list[Offer], how: BankRecipe) -> dict[str, Any]:
+    """How many were offered, sure enough and kept, and how many of them are wrong; Dice of wrong masks with true."""
+    wrong = {(offer.origin, offer.task) for offer in offers if offer.wrong}
+    strengths = [offer.strength for offer in offers if offer.wrong]
+    return {
+        "offered": len(offers),
+        "offered_wrong": len(wrong),
+        "sure_enough": sum(offer.sure[how.confidence] >= how.least for offer in offers),
+        "entries": len(bank),
+        "wrong": sum((entry.origin, entry.task) in wrong for entry in bank.entries),
+        "wrong_dice": float(np.mean(strengths)) if strengths else None,
+    }
+
+
+def _seen(
+    predictor: Predictor, scan: Scan, mask: Mask, frame: int, window: Window, settings: Settings, look: Look
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embedding and memory feature of a frame, as `Predictor.remember` makes them."""
+    entry = Prompts().add_mask(1, frame, mask).validate(scan).on_frame(frame).objects[1]
+    near = look == "near" and settings.zoom
+    row = plan_rows(1, entry, scan.height, scan.width, predictor.size, settings.margin, near)[0]
+    features = predictor.engine.features(scan, frame, [row.view], window, settings.neighbours)
+    logits = to_tensors([row]).masks
+    assert logits is not None
+    with predictor.engine.autocast():
+        feature = predictor.model.encode_memory(features.low, logits.to(predictor.device), binary=True)
+    return features.low.float().cpu(), feature.float().cpu()
