@@ -7,7 +7,7 @@ import torch
 from tests.nn.official import normal
 from tests.nn.tiny import images, tiny_model
 
-from samed2.nn.attention import PLAIN, can_attend
+from samed2.nn.attention import PLAIN, _attend, can_attend
 from samed2.nn.streaming import pooled, position_of
 
 
@@ -43,8 +43,23 @@ def test_many_tokens_go_through_in_groups(model, monkeypatch):
     with torch.inference_mode():
         whole = model.condition(*given)
         monkeypatch.setattr("samed2.nn.attention.TOKENS_AT_ONCE", 33)
-        monkeypatch.setattr("samed2.nn.attention.QUERY_ROWS", 5)
+        monkeypatch.setattr("samed2.nn.attention.QUERY_TOKENS", 5)
+        monkeypatch.setattr("samed2.nn.attention.KEY_TOKENS", 7)
         torch.testing.assert_close(model.condition(*given), whole, atol=2e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("last", [0, 1, 5])
+@pytest.mark.parametrize("block", [1, 4, 16, 64])
+def test_attention_in_blocks_is_softmax(monkeypatch, block, last):
+    """Scores that grow from block to block, some of them very low, and the last keys lowered."""
+    monkeypatch.setattr("samed2.nn.attention.KEY_TOKENS", block)
+    query, key, value = (torch.from_numpy(normal(n, (k, 8))) for n, k in (("q", 6), ("k", 16), ("v", 16)))
+    key = key * torch.linspace(0.1, 60, 16)[:, None]
+    scores = query @ key.T
+    if last:
+        scores[:, -last:] -= 3.0
+    torch.testing.assert_close(_attend(query, key, value, last, 3.0), scores.softmax(-1) @ value, atol=1e-4, rtol=1e-4)
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ stand for.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from transformers.models.sam2_video.modeling_sam2_video import (
 )
 
 PLAIN = "samed2_plain"  # the name of `attend_plain` in transformers
-QUERY_ROWS = 512  # image tokens whose scores exist at a time
+QUERY_TOKENS, KEY_TOKENS = 1024, 512  # whose scores exist at a time: as many as a processor's cache holds
 TOKENS_AT_ONCE = 1024  # image tokens of all objects that go through a layer together
 
 
@@ -127,19 +128,43 @@ def _cross(
 def _attend(query: Tensor, key: Tensor, value: Tensor, last: int = 0, less: float = 0.0) -> Tensor:
     """softmax(query @ key.T) @ value for (n, d), (k, d), (k, m); the scores of the `last` keys are made `less`."""
     value, key = value.to(query), key.to(query).T
-    out = query.new_empty(len(query), value.shape[1])
-    step = min(QUERY_ROWS, len(query))
-    scores = query.new_empty(step, key.shape[1])
-    weights = torch.empty_like(scores)
-    for start in range(0, len(query), step):
-        some = query[start : start + step]
-        room, weight = scores[: len(some)], weights[: len(some)]
-        torch.mm(some, key, out=room)
+    blocks = _blocks(key.shape[1], last if less else 0)
+    if len(blocks) == 1 or query.dtype != torch.float32:
+        scores = torch.mm(query, key)
         if last and less:
-            room[:, -last:] -= less
-        torch.softmax(room, -1, out=weight)
-        torch.mm(weight, value, out=out[start : start + step])
+            scores[:, -last:] -= less
+        return torch.mm(torch.softmax(scores, -1, out=torch.empty_like(scores)), value)
+    out = query.new_empty(len(query), value.shape[1])
+    for start in range(0, len(query), QUERY_TOKENS):
+        some = query[start : start + QUERY_TOKENS]
+        out[start : start + QUERY_TOKENS] = _blockwise(some, key, value, blocks, less)
     return out
+
+
+def _blockwise(query: Tensor, key: Tensor, value: Tensor, blocks: list[tuple[int, int, bool]], less: float) -> Tensor:
+    """The same in blocks of keys that stay in the processor's cache; sums are rescaled as larger scores turn up."""
+    top = query.new_full((len(query), 1), -torch.inf)
+    total, found = torch.zeros_like(top), query.new_zeros(len(query), value.shape[1])
+    room = query.new_empty(len(query) * max(end - start for start, end, _ in blocks))
+    for start, end, lowered in blocks:
+        scores = room[: len(query) * (end - start)].view(len(query), end - start)
+        torch.mm(query, key[:, start:end], out=scores)
+        if lowered:
+            scores -= less
+        above = torch.maximum(top, scores.amax(1, keepdim=True))
+        fading = (top - above).exp_()
+        scores.sub_(above).exp_()
+        total.mul_(fading).add_(scores.sum(1, keepdim=True))
+        found.mul_(fading).addmm_(scores, value[start:end])
+        top = above
+    return found / total
+
+
+def _blocks(count: int, last: int) -> list[tuple[int, int, bool]]:
+    """Cut `count` keys into blocks (start, end, whether of the `last`)."""
+    edges = [*range(0, count - last, KEY_TOKENS), count - last]
+    out = [(a, b, False) for a, b in pairwise(edges)]
+    return [*out, (count - last, count, True)] if last else out
 
 
 def _as_complex(rotary: tuple[Tensor, Tensor]) -> Tensor:

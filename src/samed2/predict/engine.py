@@ -23,7 +23,7 @@ from samed2.predict.settings import Settings
 from samed2.predict.zoom import View, as_tensor, paste, sample, three_channels
 
 CACHED_VIEWS = 64
-AHEAD_PIXELS = 1 << 16  # that go through the encoder together when frames are known to follow each other
+AHEAD_PIXELS = 1 << 17  # that go through the encoder together when frames are known to follow each other
 
 
 class Engine:
