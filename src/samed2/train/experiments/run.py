@@ -173,7 +173,7 @@ class Experiment:
         how = variant.bank
         if how is None or not how.capacity:
             return {}
-        settings = variant.predict_settings()
+        settings = replace(variant.predict_settings(), memories=0)  # offers are made without reading
         key = f"{digest_of(recipe)} {how.offers} {settings}"
         if self._offers[0] != key:
 
