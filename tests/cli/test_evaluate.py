@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from tests.evaluate.made_results import make_rows, save_results
 from tests.generated import make_folder
 
 from samed2.cli.evaluate import parse_settings
-from samed2.cli.evaluate_run import limited, model_folders, print_results, result_folders
+from samed2.cli.evaluate_run import Choice, limited, model_folders, open_chosen, print_results, result_folders
 from samed2.cli.main import main
 from samed2.errors import InputError
 
@@ -273,3 +274,25 @@ def test_help_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.stdout.strip().splitlines()[-1] == "[]", done.stderr
+
+
+def test_of_several_kinds_those_that_are_there_are_taken(data: Path) -> None:
+    every = open_chosen(data, Choice(["val"], [], [], None))
+    images = [case for case in every if case.kind == "image"]
+    assert images and len(images) < len(every)
+    assert len(open_chosen(data, Choice(["val"], [], ["image", "volume", "video"], None))) == len(every)
+    only = make_only_images(data)
+    assert len(open_chosen(only, Choice(["val"], [], ["image", "video"], None))) == len(images)
+    with pytest.raises(InputError, match="--kind video: there is none, only image"):
+        open_chosen(only, Choice(["val"], [], ["video"], None))
+
+
+def make_only_images(data: Path) -> Path:
+    """A copy of the table that lists the images alone, beside the files."""
+    rows = (data / "items.csv").read_text().splitlines()
+    place = rows[0].split(",").index("kind")
+    folder = data.with_name("images_only")
+    shutil.copytree(data, folder, dirs_exist_ok=True)
+    kept = [row for row in rows[1:] if row.split(",")[place] == "image"]
+    (folder / "items.csv").write_text("\n".join([rows[0], *kept]) + "\n")
+    return folder

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from samed2.evaluate.results import Results
     from samed2.evaluate.runner import Progress
 
+KINDS = ("image", "volume", "video")
 NEEDED = ("pandas", "pyarrow", "jinja2", "matplotlib")
 _WIDTH = 132  # of tables that are not printed to a terminal
 
@@ -137,9 +138,9 @@ def open_chosen(data: Path, choice: Choice, seed: int = 0) -> list[Case]:
     cases = open_cases(data, choice.splits)
     if choice.kinds:
         kinds = sorted({str(case.kind) for case in cases})
-        strange = [kind for kind in choice.kinds if kind not in kinds]
-        if strange:
-            raise InputError(f"--kind {strange[0]}: there is none, only {', '.join(kinds)}")
+        strange = [kind for kind in choice.kinds if kind not in KINDS]
+        if strange or not set(choice.kinds) & set(kinds):
+            raise InputError(f"--kind {(strange or choice.kinds)[0]}: there is none, only {', '.join(kinds)}")
         cases = [case for case in cases if case.kind in choice.kinds]
     if choice.tasks:
         known = sorted({case.task(name) for case in cases for name in case.objects})

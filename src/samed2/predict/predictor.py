@@ -192,6 +192,7 @@ class Predictor:
         origin: str = "",
         margin: float = 1.3,
         whole: bool = False,
+        neighbours: int = 3,
     ) -> bool:
         """Offer a confirmed (H, W) mask of a frame to the memory, and tell whether it was kept.
 
@@ -199,6 +200,7 @@ class Predictor:
             task, origin: what the object is, and which case it is from.
             margin, whole: it is seen through the view that a prompt would get, or as a whole frame, which is what
                 `recall` compares with.
+            neighbours: frames of the clip around it, as in `Settings`.
 
         Raises:
             InputError: the predictor has no memory, or the mask is empty or of another size.
@@ -207,7 +209,7 @@ class Predictor:
         prompts = Prompts().add_mask(1, frame, mask).validate(scan)
         entry = prompts.on_frame(frame).objects[1]
         row = plan_rows(1, entry, scan.height, scan.width, self.size, margin, not whole)[0]
-        features = self.engine.features(scan, frame, [row.view], resolve_window(scan, window), 3)
+        features = self.engine.features(scan, frame, [row.view], resolve_window(scan, window), neighbours)
         logits = to_tensors([row]).masks
         assert logits is not None
         with self.engine.autocast():

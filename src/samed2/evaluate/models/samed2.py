@@ -101,6 +101,7 @@ class Samed2Segmenter:
                 window=self._windows.of(example.scan),
                 margin=self.settings.margin,
                 whole=not (example.near and self.settings.zoom),
+                neighbours=self.settings.neighbours,
             )
 
     def recall(self, scan: Scan, frame: int, task: str) -> Proposals:
