@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from samed2.errors import InputError
 
 IN_MEMORY = 1 << 26  # bytes; larger maps go to a file
-STRETCH = 1 << 24  # bytes of a map passed between two calls to `give_back`
+STRETCH = 1 << 24  # bytes of frames between two calls to `give_back`
 
 
 def nameless(nbytes: int, directory: str | os.PathLike[str] | None = None) -> NDArray[np.uint8]:
@@ -49,12 +49,17 @@ def empty_labels(shape: tuple[int, int, int], dtype: DTypeLike) -> NDArray[Any]:
 
 def walked(labels: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """The frames (H, W) of a label map in order; of one in a file little stays in memory behind."""
-    step = max(1, STRETCH // max(1, labels[0].nbytes))
     for index, frame in enumerate(labels):
         yield frame
-        if index % step == step - 1:
-            give_back(labels)
+        passed(labels, index)
     give_back(labels)
+
+
+def passed(labels: NDArray[Any], count: int) -> None:
+    """Note that one more frame is done with, after `count` others: from time to time their memory is given back."""
+    step = max(1, STRETCH // max(1, labels[0].nbytes))
+    if count % step == step - 1:
+        give_back(labels)
 
 
 def give_back(labels: NDArray[Any]) -> None:

@@ -13,7 +13,7 @@ from samed2.errors import InputError
 from samed2.io.atomic import atomic_path
 from samed2.io.checks import one_line
 from samed2.io.scan import Scan
-from samed2.io.scratch import give_back
+from samed2.io.scratch import passed
 from samed2.io.segmentation import Segmentation
 from samed2.io.window import resolve_window
 from samed2.io.write_overlay import draw_frame
@@ -22,7 +22,6 @@ from samed2.io.writers import Job, register_writer
 _SMALLEST, _LARGEST = 384, 1280  # longer side in pixels: small frames are enlarged, large ones shrunk
 _VOLUME_FPS = 10.0
 _MOST_NAMES = 12
-_STRETCH = 64  # frames after which a label map's pages are given back
 
 
 @register_writer("overlay-video", (".mp4", ".mov", ".mkv", ".avi"))
@@ -47,11 +46,10 @@ def write_overlay_video(job: Job) -> list[Path]:
             with av.open(str(temporary), "w", format=_container(job.path)) as film:
                 stream = _stream(film, job.scan)
                 for index in range(job.scan.num_frames):
-                    if index % _STRETCH == 0:
-                        give_back(job.segmentation.labels)
                     picture = _picture(job.segmentation, job.scan, window, index, (stream.width, stream.height))
                     for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
                         film.mux(packet)
+                    passed(job.segmentation.labels, index)
                 for packet in stream.encode():
                     film.mux(packet)
         except av.error.FFmpegError as error:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from samed2.io import Scan, Segmentation, SegmentedObject
-from samed2.io.scratch import empty_labels, give_back
+from samed2.io.scratch import empty_labels, passed
 from samed2.predict.results import ObjectPrediction, label_map
 from samed2.prompts import Prompts
-
-GIVE_BACK = 64  # frames after which the label map's pages are given back
 
 
 def collect(
@@ -28,8 +26,7 @@ def collect(
     labels = empty_labels(scan.shape, "uint16" if max(objects, default=0) > 255 else "uint8")
     for number, (frame, found) in enumerate(answers):
         labels[frame] = label_map(found, labels.dtype)
-        if number % GIVE_BACK == GIVE_BACK - 1:
-            give_back(labels)
+        passed(labels, number)
         for entry in found:
             objects[entry.id].confidence[frame] = round(entry.confidence, 4)
             objects[entry.id].present[frame] = bool(entry.mask.any()) and entry.object_score > 0

@@ -20,8 +20,9 @@ from samed2.memory import SelectiveMemory
 from samed2.nn.model import STRIDE
 from samed2.nn.streaming import Trace, Track, pooled, position_of, reach, read, structure
 from samed2.predict.engine import Engine
+from samed2.predict.frame import look_closely
 from samed2.predict.results import Answer, ObjectPrediction, unite
-from samed2.predict.rows import Row, box_of, plan_rows, refined, seen_logits, snapped_view, to_tensors
+from samed2.predict.rows import Row, box_of, plan_rows, seen_logits, snapped_view, to_tensors
 from samed2.predict.settings import Settings
 from samed2.predict.zoom import View, whole_view
 from samed2.prompts import Prompts
@@ -148,12 +149,7 @@ class Tracker:
         entry = self.prompts.on_frame(frame).objects[object_id]
         zoom = settings.zoom and self.tracking.follow
         rows = plan_rows(object_id, entry, scan.height, scan.width, self.engine.size, settings.margin, zoom)
-        rows, answers = self.engine.look(scan, frame, rows, self.window, settings, self.memory)
-        for i, row in enumerate(rows):
-            better = refined(row, answers[i].logits[0], self.engine.size, settings.margin) if row.refine else None
-            if better is not None:
-                rows[i] = better
-                answers[i] = self.engine.ask(scan, frame, [better], self.window, settings, self.memory)[0]
+        rows, answers = look_closely(self.engine, scan, frame, rows, self.window, settings, self.memory)
         found = unite(object_id, answers, settings)
         self._objects[object_id].sure = found.confidence
         largest = max(range(len(rows)), key=lambda i: np.count_nonzero(answers[i].logits[0] > 0))
