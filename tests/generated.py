@@ -63,3 +63,10 @@ def make_folder(root: Path, items: int = 4) -> Path:
 def save(path: Path, array: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path)
+
+
+def make_recipe(root: Path, text: str, items: int) -> Path:
+    """A data folder as of `make_folder`, and in it a recipe: `text` with `{root}` filled in."""
+    path = make_folder(root, items=items) / "recipe.yaml"
+    path.write_text(text.format(root=root))
+    return path

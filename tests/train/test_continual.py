@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.generated import make_folder
+from tests.generated import make_recipe
 
 from samed2.errors import InputError
 from samed2.nn.builders import micro_config
@@ -40,10 +40,7 @@ NAN = float("nan")
 
 @pytest.fixture(scope="module")
 def recipe_file(tmp_path_factory) -> Path:
-    root = make_folder(tmp_path_factory.mktemp("continual-data"), items=2)
-    path = root / "recipe.yaml"
-    path.write_text(TEXT.format(root=root))
-    return path
+    return make_recipe(tmp_path_factory.mktemp("continual-data"), TEXT, items=2)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.generated import make_folder
+from tests.generated import make_folder, make_recipe
 
 from samed2.errors import InputError
 from samed2.nn.weights import load
@@ -37,10 +37,7 @@ CALL = (
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> Path:
-    root = make_folder(tmp_path_factory.mktemp("faults-data"), items=2)
-    path = root / "recipe.yaml"
-    path.write_text(TEXT.format(root=root))
-    return path
+    return make_recipe(tmp_path_factory.mktemp("faults-data"), TEXT, items=2)
 
 
 @pytest.fixture(scope="module")

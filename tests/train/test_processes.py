@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.generated import make_folder
+from tests.generated import make_recipe
 
 from samed2.train.checkpoint import read_state
 from samed2.train.recipe import load_recipe
@@ -42,10 +42,7 @@ torch.save(trainer.model.state_dict(), trainer.recipe.out / f"rank{trainer.proce
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> Path:
-    root = make_folder(tmp_path_factory.mktemp("processes-data"), items=3)
-    path = root / "recipe.yaml"
-    path.write_text(TEXT.format(root=root))
-    return path
+    return make_recipe(tmp_path_factory.mktemp("processes-data"), TEXT, items=3)
 
 
 def together(recipe: Path, *changes: str) -> None:

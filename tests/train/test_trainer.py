@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.generated import make_folder
+from tests.generated import make_folder, make_recipe
 
 from samed2.errors import InputError
 from samed2.nn.weights import load
@@ -30,10 +30,7 @@ validate_every: 6
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> Path:
-    root = make_folder(tmp_path_factory.mktemp("train-data"), items=2)
-    path = root / "recipe.yaml"
-    path.write_text(TEXT.format(root=root))
-    return path
+    return make_recipe(tmp_path_factory.mktemp("train-data"), TEXT, items=2)
 
 
 def rows(out: Path) -> list[dict]:
