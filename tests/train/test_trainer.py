@@ -131,6 +131,14 @@ def test_weights_to_start_from_may_change_what_they_were_trained_for(recipe, fin
         Trainer(load_recipe(recipe, [*start, "model.settings={'adapter_dim': 4}"]))
 
 
+def test_adapters_may_be_left_out_of_weights_to_start_from(recipe, finished, tmp_path):
+    start = [f"model.init={finished / 'model'}", f"out={tmp_path}"]
+    plain = Trainer(load_recipe(recipe, [*start, "model.settings={'adapter_dim': 0}"])).model.state_dict()
+    given = load(finished / "model").state_dict()
+    assert set(given) - set(plain) == {name for name in given if "adapter" in name} != set()
+    assert all(torch.equal(given[name], value) for name, value in plain.items())
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(recipe, tmp_path):
     trainer = Trainer(load_recipe(recipe, [f"out={tmp_path}"]))
     with torch.no_grad():

@@ -26,7 +26,7 @@ from samed2.train.recipe import ModelRecipe, NoiseRecipe, Recipe
 
 PRESETS = {"nano": nano_config, "micro": micro_config}
 # fields that may differ from the weights' own configuration
-CHANGEABLE = ("streaming", "box_prior", "box_tokens", "pixel_mean", "pixel_std")
+CHANGEABLE = ("streaming", "box_prior", "box_tokens", "pixel_mean", "pixel_std", "adapter_dim")
 
 
 def build_model(recipe: Recipe) -> SAMed2Model:
@@ -42,7 +42,8 @@ def build_model(recipe: Recipe) -> SAMed2Model:
     if loaded is None:
         init_from_scratch(model, recipe.seed)
     else:
-        model.load_state_dict(loaded.state_dict())
+        given, wanted = loaded.state_dict(), model.state_dict()
+        model.load_state_dict({name: value for name, value in given.items() if name in wanted})
     return model
 
 
@@ -50,6 +51,11 @@ def _changed(config: SAMed2Config, settings: dict[str, Any]) -> SAMed2Config:
     for name, value in settings.items():
         if name not in CHANGEABLE:
             raise InputError(f"model.settings.{name}: cannot change with init; wanted one of {', '.join(CHANGEABLE)}")
+        if name == "adapter_dim" and value not in (0, config.adapter_dim):
+            raise InputError(
+                f"model.settings.adapter_dim: got {value!r}, the weights have {config.adapter_dim}; "
+                "wanted that, or 0 to leave the adapters out"
+            )
         try:
             setattr(config, name, value)
         except (TypeError, ValueError) as error:
