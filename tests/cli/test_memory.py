@@ -1,4 +1,4 @@
-"""`samed2 memory info|merge|prune` on small memory files."""
+"""`samed2 memory build|info|merge|prune` on small memory files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.generated import make_folder
 
 
 def _bank(path: Path, seed: int, fingerprint: str = "model-a") -> Path:
@@ -85,3 +86,31 @@ def test_group_without_command_shows_help(run: Any) -> None:
     code, out, err = run("memory")
     assert code == 2
     assert "merge" in out + err
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("labelled"))
+
+
+def test_build_takes_cases_of_every_task_in_two_looks(run: Any, labelled: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bank.safetensors"
+    command = ("memory", "build", "--data", labelled, "--per-task", 3, "--out", path, "--json")
+    found = json.loads(run(*command).out)
+    assert found["tasks"] == {"spots/disc": 6, "spots/dot": 6, "stack/ball": 2, "film/ball": 2}
+    first = path.read_bytes()
+    run(*command)
+    assert path.read_bytes() == first
+
+    from samed2.predict import Predictor
+
+    predictor = Predictor.from_pretrained("nano", memory=path)
+    assert predictor.memory is not None and len(predictor.memory) == found["entries"]
+    origins = [entry.origin for entry in predictor.memory.entries if entry.task == "spots/disc"]
+    assert len(set(origins)) == 3 and all(origins.count(name) == 2 for name in origins)
+
+
+@pytest.mark.parametrize("options, words", [(["--split", "external"], "external"), (["--model", "huge"], "huge")])
+def test_build_names_what_is_wrong(run: Any, labelled: Path, tmp_path: Path, options: list[str], words: str) -> None:
+    code, _, err = run("memory", "build", "--data", labelled, "--out", tmp_path / "b.safetensors", *options)
+    assert code == 2 and words in err and not (tmp_path / "b.safetensors").exists()

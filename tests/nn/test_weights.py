@@ -206,3 +206,17 @@ def test_the_fingerprint_ties_a_memory_to_its_model(folder: Path) -> None:
     with torch.no_grad():
         model.no_object_pointer[0, 0] += 1
     assert fingerprint(model) != mark
+
+
+def test_the_memory_of_a_model_is_the_file_beside_its_weights(tmp_path):
+    from samed2.nn.weights import MEMORY, memory_file
+
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    assert memory_file(folder, None) is None
+    assert memory_file("nano", "a/bank.safetensors") == Path("a/bank.safetensors")
+    with pytest.raises(InputError, match="memory build"):
+        memory_file(folder, "own")
+    (folder / MEMORY).write_bytes(b"")
+    assert memory_file(folder, "own") == folder / MEMORY

@@ -1,4 +1,4 @@
-"""`samed2 memory`: look at, join and thin out memory files."""
+"""`samed2 memory`: fill, look at, join and thin out memory files."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samed2.cli.console import print_json, table
+from samed2.cli.console import print_json, table, track
 from samed2.errors import InputError
 
 if TYPE_CHECKING:
     from samed2.memory import SelectiveMemory
 
-app = typer.Typer(help="Look at, join and thin out memory files.", no_args_is_help=True)
+app = typer.Typer(help="Fill, look at, join and thin out memory files.", no_args_is_help=True)
 
 
 def _load(path: Path) -> SelectiveMemory:
@@ -46,6 +46,32 @@ def _check_out(out: Path) -> None:
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
+
+
+@app.command()
+def build(
+    data: Annotated[Path, typer.Option("--data", help="A store (samed2 medbank build) or a folder of labelled cases.")],
+    out: Annotated[Path, typer.Option("--out", help="The memory file to write.")],
+    model: Annotated[str, typer.Option("--model", help="Built-in name, folder or hub name.")] = "nano",
+    split: Annotated[list[str] | None, typer.Option("--split", help="Repeatable. (default: train)")] = None,
+    per_task: Annotated[int, typer.Option("--per-task", min=1, help="Most cases of a task, each of a patient.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Draws the cases.")] = 0,
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps. (default: the best there is)")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fill a memory with labelled cases, taken as confirmed: two entries of each, from near and as a whole frame."""
+    _check_out(out)
+    from samed2.data import open_cases
+    from samed2.data.examples import remember_cases
+    from samed2.predict import Predictor
+
+    cases = open_cases(data, split or ["train"])
+    predictor = Predictor.from_pretrained(model, device=device)
+    bank = remember_cases(
+        predictor, cases, per_task, seed, track=lambda jobs: track(jobs, len(jobs), "remember", quiet=as_json)
+    )
+    bank.save(out)
+    _show(bank, as_json)
 
 
 @app.command()

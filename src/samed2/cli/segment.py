@@ -62,7 +62,10 @@ def segment(
         typer.Option("--as", help="The images of a folder are frames of one: video or volume. (default: cases)"),
     ] = None,
     model: Annotated[str, typer.Option(help=MODEL)] = "nano",
-    memory: Annotated[Path | None, typer.Option(help="A memory file to read similar cases from.")] = None,
+    memory: Annotated[
+        Path | None,
+        typer.Option(help="A memory file to read similar cases from; own: the one that came with the model."),
+    ] = None,
     window: Annotated[
         str | None,
         typer.Option(help="auto, file, full, percentiles[:LO,HI], CENTRE,WIDTH or a CT preset such as lung."),
@@ -103,6 +106,7 @@ def segment(
     }
     found = cases.expand(images, stack)
     files = _plans(found, out, list(formats or []), overlay)
+    memory = own_memory(model, memory)
     batch = Batch(
         found,
         files,
@@ -124,6 +128,15 @@ def segment(
     finally:
         if as_json and batch.results:
             print_json(batch.results)
+
+
+def own_memory(model: str, memory: Path | None) -> Path | None:
+    """Return the memory file to read, found beside the model's weights where "own" asks for that."""
+    if str(memory) != "own":
+        return memory
+    from samed2.nn.weights import memory_file
+
+    return memory_file(model, memory)
 
 
 def load_predictor(model: str, device: str | None, memory: Path | None, precision: str | None = None) -> Predictor:

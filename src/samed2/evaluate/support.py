@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samed2.data.cases import Case, LoadedCase
+from samed2.data.examples import largest_frame
 from samed2.errors import InputError
 from samed2.evaluate.models.base import Support
 from samed2.evaluate.protocols.base import generator
@@ -69,8 +70,7 @@ class SupportPool:
             return None
         loaded = self._load(case)
         if (case.label, name) not in self._largest:
-            sizes = np.count_nonzero(loaded.masks[name], axis=(1, 2))
-            self._largest[case.label, name] = int(sizes.argmax()) if sizes.any() else None
+            self._largest[case.label, name] = largest_frame(loaded.masks, name)
         frame = self._largest[case.label, name]
         if frame is None:
             return None

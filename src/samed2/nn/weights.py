@@ -25,6 +25,7 @@ from samed2.nn.strict import check_shapes
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+MEMORY, OWN = "memory.safetensors", "own"  # a model's own memory: the file beside its weights, and what asks for it
 _MEMORY_PARTS = (
     "memory_",
     "mask_downsample.",
@@ -178,6 +179,22 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
             "or owner/model of the hub"
         )
     return _fetch(name)
+
+
+def memory_file(name_or_path: str | os.PathLike[str], memory: str | os.PathLike[str] | None) -> Path | None:
+    """Return the memory file to read with a model: `memory`, or for the word "own" the file beside its weights.
+
+    Raises:
+        InputError: the model came without one.
+    """
+    if memory is None:
+        return None
+    if os.fspath(memory) != OWN:
+        return Path(memory)
+    path = resolve(name_or_path) / MEMORY
+    if not path.is_file():
+        raise InputError(f"{path.parent}: came without a memory of its own; make one with samed2 memory build")
+    return path
 
 
 def _fetch(name: str) -> Path:

@@ -17,7 +17,7 @@ from samed2.errors import InputError
 from samed2.io import Scan, Segmentation, Window, read, resolve_window
 from samed2.memory import SelectiveMemory
 from samed2.nn import SAMed2Model
-from samed2.nn.weights import load
+from samed2.nn.weights import load, memory_file
 from samed2.predict.collect import collect
 from samed2.predict.engine import Engine
 from samed2.predict.feature_store import FeatureStore
@@ -73,10 +73,14 @@ class Predictor:
     ) -> Predictor:
         """A built-in name ("nano"), a folder, or a SAM 2 / 2.1 checkpoint of the hub.
 
+        Args:
+            memory: a bank, its file, or "own": the confirmed training cases that came with the model.
+
         Raises:
             InputError: no such model or memory, or they do not fit together.
         """
-        return cls(load(str(name)), device, memory, precision, str(name))
+        bank = memory if isinstance(memory, SelectiveMemory) else memory_file(name, memory)
+        return cls(load(str(name)), device, bank, precision, str(name))
 
     def segment(
         self,

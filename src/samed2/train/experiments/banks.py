@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from samed2.data import open_cases
 from samed2.data.cases import Case
+from samed2.data.examples import MIN_PIXELS, drawn_by_task, largest_frame
 from samed2.data.noise import mask_dice
 from samed2.evaluate.metrics import iou
 from samed2.io import Scan, Window, resolve_window
@@ -26,7 +26,6 @@ from samed2.train.start import given_cases, wrong_cases
 
 Look = Literal["near", "whole"]  # as a prompt would be seen, or as a whole frame for questions without one
 LOOKS: tuple[Look, ...] = ("near", "whole")
-MIN_PIXELS = 16
 Mask = NDArray[np.bool_]
 Track = Callable[[list[tuple[str, Case]]], Iterable[tuple[str, Case]]]
 
@@ -74,9 +73,8 @@ def collect_offers(
         loaded, right = case.load(), truth[case.label].load()
         if name not in loaded.masks.names:
             continue
-        areas = [np.count_nonzero(loaded.masks.on_frame(name, f)) for f in range(loaded.masks.shape[0])]
-        frame = int(np.argmax(areas))
-        if areas[frame] < MIN_PIXELS:
+        frame = largest_frame(loaded.masks, name, MIN_PIXELS)
+        if frame is None:
             continue
         mask, scan = np.asarray(loaded.masks.on_frame(name, frame)), loaded.scan
         window = resolve_window(scan, None)
@@ -92,20 +90,6 @@ def collect_offers(
             )
         )
     return offers
-
-
-def drawn_by_task(cases: Iterable[Case], count: int | None, seed: int) -> dict[str, list[str]]:
-    """Labels of at most `count` cases of each task, drawn by seed and names alone, in the order of the names."""
-    having: dict[str, list[str]] = {}
-    for case in cases:
-        for name in case.objects:
-            having.setdefault(case.task(name), []).append(case.label)
-    drawn = {}
-    for task, labels in sorted(having.items()):
-        labels = sorted(labels)
-        order = np.random.default_rng([seed, zlib.crc32(task.encode())]).permutation(len(labels))
-        drawn[task] = sorted(labels[i] for i in order[:count])
-    return drawn
 
 
 def confidences(

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from samed2.data import open_cases
 from samed2.data.cases import Case
+from samed2.data.examples import drawn_by_task
 from samed2.errors import InputError
 from samed2.evaluate.results import JSON, Results
 from samed2.evaluate.runner import Progress as Tell
@@ -23,7 +24,7 @@ from samed2.io.atomic import atomic_write
 from samed2.io.lock import locked
 from samed2.memory import SelectiveMemory
 from samed2.predict import Predictor
-from samed2.train.experiments.banks import Look, Offer, bank_figures, collect_offers, drawn_by_task, filled_bank
+from samed2.train.experiments.banks import Look, Offer, bank_figures, collect_offers, filled_bank
 from samed2.train.experiments.recall import BankedSegmenter
 from samed2.train.experiments.recipe import ExperimentRecipe, Variant, digest_of, protocol_of, variants_of
 from samed2.train.experiments.show import Scores, results_of, write_results
