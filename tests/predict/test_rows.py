@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from samed2.errors import InputError
-from samed2.predict.rows import Row, looks
+from samed2.predict.rows import Row, box_of, looks, refined_parts
 from samed2.predict.settings import Settings
 from samed2.predict.zoom import whole_view
 
@@ -43,3 +43,26 @@ def test_a_small_image_is_looked_at_whole():
 def test_looks_are_shares_of_the_frame(shares):
     with pytest.raises(InputError, match="looks"):
         Settings(looks=shares)
+
+
+def test_larger_parts_of_an_answer_are_asked_for_alone():
+    logits = np.full((100, 120), -3.0, np.float32)
+    logits[10:30, 10:30] = 2  # 400 pixels
+    logits[60:80, 90:100] = 1  # 200
+    logits[50:55, 5:10] = 4  # 25: below a tenth
+    rows, rest = refined_parts(Row(1, whole_view(100, 120, 128)), logits, 128, 1.3)
+    assert [int((row.mask > 0).sum()) for row in rows] == [400, 200]
+    assert not (rest > 0).any()
+    for row, box in zip(rows, ((10, 10, 30, 30), (60, 90, 80, 100)), strict=True):
+        assert box_of(row.mask > 0) == box
+        assert (row.mask[row.mask > 0] == logits[row.mask > 0]).all()
+        assert row.view.side < 60 and row.box is None and not row.points
+
+
+def test_a_part_that_fills_the_frame_stays_as_it_is():
+    logits = np.full((100, 100), 2.0, np.float32)
+    logits[:, 60:62] = -1
+    rows, rest = refined_parts(Row(1, whole_view(100, 100, 128)), logits, 128, 1.3)
+    assert len(rows) == 0 and ((rest > 0) == (logits > 0)).all()
+    rows, rest = refined_parts(Row(1, whole_view(100, 100, 128)), np.full((8, 8), -1.0, np.float32), 128, 1.3)
+    assert rows == [] and not (rest > 0).any()

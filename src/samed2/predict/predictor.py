@@ -24,7 +24,7 @@ from samed2.predict.feature_store import FeatureStore
 from samed2.predict.frame import predict_frame
 from samed2.predict.propagation import Direction, propagate
 from samed2.predict.results import ObjectPrediction, unite
-from samed2.predict.rows import Row, plan_rows, refined, to_tensors
+from samed2.predict.rows import Row, plan_rows, refined_parts, to_tensors
 from samed2.predict.session import Session
 from samed2.predict.settings import Settings, settings_from
 from samed2.predict.spans import Allowed, Span, allowed_frames, checked_spans, limits_of, only
@@ -233,8 +233,8 @@ class Predictor:
     ) -> ObjectPrediction:
         """Find an object on a frame by the memory alone, without a prompt.
 
-        The whole frame is compared with what is remembered (see `remember`, `whole`), then the answer is looked
-        at again from near.
+        The whole frame is compared with what is remembered (see `remember`, `whole`), then each larger part of the
+        answer is looked at again from near.
 
         Args:
             task: only entries of this task; None takes all.
@@ -249,10 +249,13 @@ class Predictor:
         window = resolve_window(scan, window)
         row = Row(1, whole_view(scan.height, scan.width, self.size))
         answer = self.engine.ask(scan, frame, [row], window, replace(chosen, task=task), memory)[0]
-        near = refined(row, answer.logits[0], self.size, chosen.margin) if chosen.zoom else None
-        if near is not None:
-            answer = self.engine.ask(scan, frame, [near], window, chosen, None)[0]
-        return unite(1, [answer], chosen)
+        rows, rest = refined_parts(row, answer.logits[0], self.size, chosen.margin)
+        if not (rows and chosen.zoom):
+            return unite(1, [answer], chosen)
+        parts = self.engine.ask(scan, frame, rows, window, chosen, None)
+        if (rest > 0).any():
+            parts.append(replace(answer, logits=rest[None], iou=answer.iou[:1]))
+        return unite(1, parts, chosen)
 
     def _needed_memory(self) -> SelectiveMemory:
         if self.memory is None:

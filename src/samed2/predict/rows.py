@@ -16,6 +16,7 @@ from samed2.prompts import ObjectPrompts
 MASK_LOGIT = 6.0
 STEPS_PER_OCTAVE = 4  # view sides come in steps of 2^(1/4), so that similar prompts share a cached view
 MIN_SIDE = 16.0  # pixels; a smaller view holds too little to tell an object by
+LESSER_PART = 0.1  # of the largest; what is smaller is no part of an object found without a prompt (tuned on `val`)
 CENTRE_STEPS = 16  # view centres come in steps of a sixteenth of the side
 
 FrameBox = tuple[float, float, float, float]  # (y0, x0, y1, x1)
@@ -125,9 +126,39 @@ def refined(row: Row, logits: NDArray[np.float32], size: int, margin: float) -> 
     height, width = logits.shape
     inside = [found[min(int(y), height - 1), min(int(x), width - 1)] for y, x, positive in row.points if positive]
     wanted = {int(v) for v in inside if v} or {1 + int(np.argmax(np.bincount(found.ravel())[1:]))}
-    part = np.isin(found, list(wanted))
-    extent = _around(box_of(part), row.points)
-    view = snapped_view(extent, margin, size, height, width, (MIN_SIDE, 0.85))
+    return _nearer(row, np.isin(found, list(wanted)), logits, size, margin)
+
+
+def refined_parts(
+    row: Row, logits: NDArray[np.float32], size: int, margin: float
+) -> tuple[list[Row], NDArray[np.float32]]:
+    """The row asked again for each larger part of its first answer, and the answer without those parts.
+
+    Parts that fill the frame are not asked for again: they stay in the (H, W) logits that are returned. Parts below a
+    tenth of the largest are dropped.
+
+    Args:
+        logits: (H, W) first answer on the frame.
+    """
+    from scipy import ndimage
+
+    found, count = ndimage.label(logits > 0, structure=np.ones((3, 3), dtype=int))
+    sizes = np.bincount(found.ravel(), minlength=count + 1)[1:]
+    rows, rest = [], -np.abs(logits)
+    for number in np.flatnonzero(sizes >= LESSER_PART * max(sizes, default=0)) + 1:
+        part = found == number
+        near = _nearer(row, part, np.where(part, logits, -np.abs(logits)), size, margin)
+        if near is None:
+            rest[part] = logits[part]
+        else:
+            rows.append(near)
+    return rows, rest
+
+
+def _nearer(row: Row, part: NDArray[np.bool_], logits: NDArray[np.float32], size: int, margin: float) -> Row | None:
+    """The row asked again through a view around a part, with `logits` as its mask; None where that is the frame."""
+    height, width = logits.shape
+    view = snapped_view(_around(box_of(part), row.points), margin, size, height, width, (MIN_SIDE, 0.85))
     if view.side >= max(height, width):
         return None
     return Row(row.object_id, view, row.points, None, logits)
