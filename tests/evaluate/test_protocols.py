@@ -26,7 +26,13 @@ BIG, SMALL, SPECK = disc(SHAPE, 20, 20, 10), disc(SHAPE, 45, 60, 5), disc(SHAPE,
 ALL = ["box", "box-union", "box-jitter:0.05", "box-union-jitter:0.1", "box-shift:20", "box-union-shift:20"]
 ALL += ["point", "point-random", "mode1", "mode2", "mode3", "mode4", "mode5", "clicks:3", "challenge3d"]
 ALL += ["propagate", "propagate:point", "propagate:first", "propagate:point-first", "memory-only:2"]
-ALL += ["memory-noisy:2:0.5", "propagate:memory-2", "propagate:point-first:memory-2"]
+ALL += [
+    "memory-noisy:2:0.5",
+    "propagate:memory-2",
+    "propagate:point-first:memory-2",
+    "point:memory-2",
+    "clicks:2:memory-2",
+]
 
 
 def subject(truth=None, seed=0, select="chosen", frames=None, kind=None, name="c0", support=None):
@@ -297,6 +303,25 @@ def test_propagation_with_a_memory_gets_the_same_cases_seen_as_prompts_are():
     )
     with pytest.raises(InputError, match="support"):
         parse_protocol("propagate:memory-1").run(Threshold(MEMORY), subject())
+
+
+@pytest.mark.parametrize("text", ["point", "clicks:2", "box-jitter:0.05"])
+def test_any_prompt_can_be_given_beside_a_memory(text):
+    one, several = parse_protocol(text), parse_protocol(f"{text}:memory-2")
+    assert (several.whole, several.per_part, several.support) == (one.whole, one.per_part, 2)
+    assert one.words in several.words
+    model, seen = Threshold(MEMORY), []
+    remember = model.remember
+    model.remember = lambda support: seen.append(list(support)) or remember(support)
+    trial, plain = several.run(model, subject(support=pool())), one.run(Threshold(), subject())
+    np.testing.assert_array_equal(trial.outcome.masks, plain.outcome.masks)
+    assert trial.outcome.prompts == plain.outcome.prompts and [len(given) for given in seen] == [2, 0]
+
+
+@pytest.mark.parametrize("text", ["memory-only:1:memory-2", "point:memory-0", "point:memory-x", "memory-2"])
+def test_a_memory_beside_nothing_is_refused(text):
+    with pytest.raises(InputError, match="protocol"):
+        parse_protocol(text)
 
 
 def test_a_memory_is_emptied_where_the_model_fails():

@@ -9,9 +9,9 @@ from samed2.evaluate.protocols.base import (
     PromptProtocol,
     Subject,
     Trial,
-    parse_protocol,
     register_protocol,
 )
+from samed2.evaluate.protocols.parse import parse_protocol
 
 __all__ = [
     "PROTOCOLS",

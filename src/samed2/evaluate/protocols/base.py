@@ -109,7 +109,10 @@ class PromptProtocol(ABC):
 
     text: str
     needs: ClassVar[str] = PROMPTS
-    whole: ClassVar[bool] = False
+
+    @property
+    def whole(self) -> bool:
+        return False
 
     @property
     def per_part(self) -> bool:
@@ -154,18 +157,6 @@ def register_protocol(name: str, usage: str, about: str) -> Callable[[Maker], Ma
         return make
 
     return register
-
-
-def parse_protocol(text: str) -> PromptProtocol:
-    """The protocol written as NAME or NAME:ARGUMENT[:ARGUMENT].
-
-    Raises:
-        InputError: no such protocol, or arguments that it cannot use.
-    """
-    name, *arguments = str(text).strip().split(":")
-    if name not in PROTOCOLS:
-        raise InputError(f"protocol: got {text!r}, wanted one of {', '.join(e.usage for e in PROTOCOLS.values())}")
-    return PROTOCOLS[name].make(name, arguments)
 
 
 def arguments(name: str, given: list[str], least: int, most: int) -> list[str]:

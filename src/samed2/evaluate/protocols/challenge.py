@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -37,7 +36,9 @@ Click = tuple[int, int, int, bool]  # (frame, y, x, positive)
 class Challenge(PromptProtocol):
     """First and last frame and one box on the middle frame, then five clicks on the largest 3-D error."""
 
-    whole: ClassVar[bool] = True
+    @property
+    def whole(self) -> bool:
+        return True
 
     @property
     def words(self) -> str:

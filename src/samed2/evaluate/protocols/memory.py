@@ -1,7 +1,8 @@
-"""No prompt at all: confirmed cases of the same task in the model's memory, some of them possibly wrong."""
+"""Confirmed cases of the same task in the model's memory: without any prompt, or beside those of another protocol."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -52,9 +53,7 @@ class MemoryOnly(PromptProtocol):
         return f"no prompt; {self.count} confirmed case(s) of the same task in the memory{noise}"
 
     def run(self, model: Segmenter, subject: Subject) -> Trial:
-        if subject.support is None:
-            raise InputError(f"{self.text}: there are no support cases; give some, or the data to draw them from")
-        examples, notes = subject.support.draw(subject.loaded.case, subject.name, self.count)
+        examples, notes = drawn(self.text, self.count, subject)
         if self.noisy:
             examples = self._with_noise(examples, subject)
         model.remember(examples)
@@ -74,6 +73,56 @@ class MemoryOnly(PromptProtocol):
         rng = subject.rng("noise", self.text)
         worse = set(rng.permutation(len(examples))[: round(self.noisy * len(examples))].tolist())
         return [degrade(example, rng) if i in worse else example for i, example in enumerate(examples)]
+
+
+@dataclass(frozen=True)
+class WithMemory(PromptProtocol):
+    """Another protocol with K confirmed cases of the same task, of other patients, in the model's memory."""
+
+    inner: PromptProtocol
+    count: int
+    needs: ClassVar[str] = MEMORY
+
+    @property
+    def whole(self) -> bool:
+        return self.inner.whole
+
+    @property
+    def per_part(self) -> bool:
+        return self.inner.per_part
+
+    @property
+    def support(self) -> int:
+        return self.count
+
+    @property
+    def words(self) -> str:
+        return f"{self.inner.words}; {self.count} confirmed case(s) of the same task in the memory"
+
+    def step_columns(self, steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        return self.inner.step_columns(steps)
+
+    def run(self, model: Segmenter, subject: Subject) -> Trial:
+        examples, notes = drawn(self.text, self.count, subject)
+        model.remember([replace(example, near=True) for example in examples])
+        try:
+            trial = self.inner.run(model, subject)
+        finally:
+            model.remember([])
+        trial.outcome.notes = [*trial.outcome.notes, *notes]
+        trial.columns = {**trial.columns, "support": float(len(examples))}
+        return trial
+
+
+def drawn(text: str, count: int, subject: Subject) -> tuple[list[Support], list[str]]:
+    """Up to `count` confirmed cases of the task of a subject, and notes.
+
+    Raises:
+        InputError: there are none.
+    """
+    if subject.support is None:
+        raise InputError(f"{text}: there are no support cases; give some, or the data to draw them from")
+    return subject.support.draw(subject.loaded.case, subject.name, count)
 
 
 def degrade(example: Support, rng: np.random.Generator) -> Support:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import dataclass
 
 import numpy as np
 
 from samed2.errors import InputError
-from samed2.evaluate.models.base import MEMORY, PROPAGATE, Segmenter
+from samed2.evaluate.models.base import PROPAGATE, Segmenter
 from samed2.evaluate.protocols.base import (
     Box,
     Hint,
@@ -23,15 +22,12 @@ from samed2.evaluate.protocols.base import (
     count_prompts,
     gather,
     register_protocol,
-    whole_number,
 )
-from samed2.evaluate.protocols.memory import MOST
 from samed2.evaluate.selection import Pick, answer
 from samed2.prompts import Prompts, center_point
 
 FALLBACK = "per-slice boxes"  # the note of a model that cannot propagate
 KINDS = ("point", "first", "point-first")
-REMEMBERED = "memory-"
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,10 @@ class Propagate(PromptProtocol):
 
     point: bool = False
     first: bool = False
-    whole: ClassVar[bool] = True
+
+    @property
+    def whole(self) -> bool:
+        return True
 
     @property
     def words(self) -> str:
@@ -68,35 +67,6 @@ class Propagate(PromptProtocol):
         outcome.probability = None
         outcome.prompts, outcome.notes = count_prompts(prompts), notes
         return Trial(outcome, {frame: hint})
-
-
-@dataclass(frozen=True)
-class PropagateWithMemory(Propagate):
-    """The same with K confirmed cases of the same task, of other patients, in the model's memory."""
-
-    count: int = 1
-    needs: ClassVar[str] = MEMORY
-
-    @property
-    def support(self) -> int:
-        return self.count
-
-    @property
-    def words(self) -> str:
-        return f"{super().words}; {self.count} confirmed case(s) of the same task in the memory"
-
-    def run(self, model: Segmenter, subject: Subject) -> Trial:
-        if subject.support is None:
-            raise InputError(f"{self.text}: there are no support cases; give some, or the data to draw them from")
-        examples, notes = subject.support.draw(subject.loaded.case, subject.name, self.count)
-        model.remember([replace(example, near=True) for example in examples])
-        try:
-            trial = super().run(model, subject)
-        finally:
-            model.remember([])
-        trial.outcome.notes = [*trial.outcome.notes, *notes]
-        trial.columns = {**trial.columns, "support": float(len(examples))}
-        return trial
 
 
 def by_model(model: Segmenter, subject: Subject, prompts: Prompts) -> list[Pick]:
@@ -164,19 +134,10 @@ def whole_truth(subject: Subject) -> tuple[Mask, tuple[int, int]]:
     return subject.truth, (int(held[0]), int(held[-1]))
 
 
-@register_protocol(
-    "propagate",
-    "propagate[:point|first|point-first][:memory-K]",
-    "one prompt on one frame, then all frames; K confirmed cases in the memory",
-)
+@register_protocol("propagate", "propagate[:point|first|point-first]", "one prompt on one frame, then all frames")
 def _propagate(name: str, given: list[str]) -> PromptProtocol:
-    given = arguments(name, given, 0, 2)
-    kinds = [text for text in given if not text.startswith(REMEMBERED)]
-    counts = [text.removeprefix(REMEMBERED) for text in given if text.startswith(REMEMBERED)]
-    if len(kinds) > 1 or len(counts) > 1 or (kinds and kinds[0] not in KINDS):
-        raise InputError(f"protocol {name}: got {':'.join(given)!r}, wanted one of {', '.join(KINDS)}, and memory-K")
-    how = {"point": "point" in "".join(kinds), "first": "first" in "".join(kinds)}
-    if not counts:
-        return Propagate(":".join([name, *kinds]), **how)
-    count = whole_number(name, counts[0], 1, MOST)
-    return PropagateWithMemory(":".join([name, *kinds, f"{REMEMBERED}{count}"]), **how, count=count)
+    given = arguments(name, given, 0, 1)
+    if given and given[0] not in KINDS:
+        raise InputError(f"protocol {name}: got {given[0]!r}, wanted one of {', '.join(KINDS)}")
+    kind = "".join(given)
+    return Propagate(":".join([name, *given]), point="point" in kind, first="first" in kind)
