@@ -1,0 +1,164 @@
+"""What a model card shows, out of finished evaluations: tables by task, worst cases, calibration, training.
+
+    python benchmarks/card.py R/test/box-jitter-0.05 R/external/box-jitter-0.05 --log LOG.jsonl --show mr_acdc \
+      --out docs/training
+
+Prints the tables as Markdown. Cases are shown of those data sets only that `--show` names: their licence must allow it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+from rich.console import Console
+
+from samed2.evaluate.report.figures import MUTED, add_legend, new_figure, to_png, unit_axis
+from samed2.evaluate.report.gallery import given_prompts, kept_entries, read_entry
+from samed2.evaluate.report.pictures import draw_case
+from samed2.evaluate.report.plots import calibration_plot
+from samed2.evaluate.report.words import interval, number, signed
+from samed2.evaluate.results import Results
+from samed2.io.atomic import atomic_path
+
+WIDTH, COLUMNS = 420, 2
+SERIES = ("val/box", "val/point", "val/stream", "val/carried")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of results, the first one for the pictures")
+    parser.add_argument("--log", type=Path, help="log.jsonl of the training run")
+    parser.add_argument("--baseline", default="ellipse", help="the baseline in the tables")
+    parser.add_argument("--show", nargs="*", default=[], help="data sets whose cases may be shown")
+    parser.add_argument("--worst", type=int, default=12, help="how many of the worst cases are shown")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the pictures")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    runs = [Results.load(folder) for folder in options.runs]
+    print(summary(runs, options.baseline), by_task(runs, options.baseline), sep="\n\n")
+    written = {"calibration.png": calibration(runs)}
+    if sheet := failures(runs, options.show, options.worst):
+        written["failures.jpg"] = sheet
+    if options.log:
+        written["curves.png"] = curves(options.log)
+    for name, data in written.items():
+        with atomic_path(options.out / name) as path:
+            Path(path).write_bytes(data)
+        Console(stderr=True).print(f"wrote {options.out / name}")
+
+
+def summary(runs: list[Results], baseline: str) -> str:
+    """A row per run: macro Dice with its interval, the baseline, calibration."""
+    lines = [
+        f"| split | protocol | objects | Dice | {baseline} | gain | ECE, Spearman |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for run in runs:
+        found, config = run.summary, run.config
+        other = run.baselines.get(baseline, {}).get("macro_dice")
+        sure = run.document.get("calibration") or {}
+        cells = [
+            "/".join(config["splits"]),
+            config["protocol"],
+            str(len(run.tasks)),
+            f"{number(found['macro_dice'], 4)} {interval(found['macro_dice_ci'])}",
+            "-" if other is None else number(other, 4),
+            "-" if other is None else signed(found["macro_dice"] - other, 4),
+            f"{number(sure.get('ece'))}, {number(sure.get('spearman'), 2)}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def by_task(runs: list[Results], baseline: str) -> str:
+    """A row per task: mean Dice and its interval over cases, and the baseline's."""
+    lines = [f"| object | split | cases | Dice | {baseline} |", "|---|---|---|---|---|"]
+    for run in runs:
+        frame = run.frame()
+        for task, rows in frame.groupby("task"):
+            low, high = bootstrapped(rows["dice"].to_numpy(float))
+            other = rows[f"baseline_{baseline}_dice"].mean() if f"baseline_{baseline}_dice" in rows else np.nan
+            split = "/".join(run.config["splits"])
+            mean = f"{rows['dice'].mean():.3f} ({low:.3f} to {high:.3f})"
+            lines.append(f"| {task} | {split} | {len(rows)} | {mean} | {other:.3f} |")
+    return "\n".join(lines)
+
+
+def bootstrapped(values: np.ndarray, draws: int = 2000) -> tuple[float, float]:
+    """The 95 % interval of a mean over cases."""
+    rng = np.random.default_rng(0)
+    means = values[rng.integers(len(values), size=(draws, len(values)))].mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def calibration(runs: list[Results]) -> bytes:
+    """Predicted against true IoU, all runs together."""
+    frames = [run.frame() for run in runs]
+    predicted, true = (np.concatenate([f[c].to_numpy(float) for f in frames]) for c in ("predicted_iou", "true_iou"))
+    return to_png(calibration_plot(predicted, true))
+
+
+def failures(runs: list[Results], shown: list[str], count: int) -> bytes | None:
+    """The worst kept cases, at most one of a task and run; the image, then the truth dashed and the answer."""
+    found: list[tuple[float, Results, dict[str, Any]]] = []
+    for run in runs:
+        if run.folder is None:
+            continue
+        for entry in given_prompts(kept_entries(run.folder), run.rows):
+            if entry["rank"] == "worst" and entry["dataset"] in shown:
+                found.append((float(entry["dice"]), run, entry))
+    found.sort(key=lambda one: one[0])
+    tiles = [tile(run, entry) for _, run, entry in found[:count]]
+    if not tiles:
+        return None
+    height = max(t.height for t in tiles)
+    rows = -(-len(tiles) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * (WIDTH + 8), rows * (height + 8)), "white")
+    for place, picture in enumerate(tiles):
+        sheet.paste(picture, ((place % COLUMNS) * (WIDTH + 8), (place // COLUMNS) * (height + 8)))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def tile(run: Results, entry: dict[str, Any]) -> Image.Image:
+    """One case with its title."""
+    assert run.folder is not None
+    image, truth, answer = read_entry(run.folder, entry)
+    drawn = draw_case(image, truth, [answer], entry["boxes"], entry["points"])
+    drawn = drawn.resize((WIDTH, max(1, round(WIDTH * drawn.height / drawn.width))))
+    out = Image.new("RGB", (WIDTH, drawn.height + 18), "white")
+    out.paste(drawn, (0, 18))
+    title = f"{entry['task']}, {run.config['protocol']}: Dice {float(entry['dice']):.2f}"
+    ImageDraw.Draw(out).text((2, 3), title, fill="black")
+    return out
+
+
+def curves(log: Path) -> bytes:
+    """Validation Dice by kind of question over the steps of a run."""
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    scored = [row for row in rows if "val_dice" in row]
+    figure, (ax, losses) = new_figure(8.2, 3.4, columns=2)
+    for name in SERIES:
+        points = [(row["step"], row[name]) for row in scored if name in row]
+        if points:
+            ax.plot(*zip(*points, strict=True), "o-", markersize=4, label=name.removeprefix("val/"))
+    ax.set_xlabel("step")
+    unit_axis(ax.yaxis, "Dice on val")
+    add_legend(ax, outside=False)
+    trained = [row for row in rows if "loss" in row]
+    losses.plot([r["step"] for r in trained], [r["loss"] for r in trained], color=MUTED, linewidth=1)
+    losses.set_xlabel("step")
+    losses.set_ylabel("training loss")
+    return to_png(figure)
+
+
+if __name__ == "__main__":
+    main()
