@@ -27,6 +27,7 @@ class SAMed2Config(Sam2VideoConfig):
             "corners" leaves the padding token out (SAM, MedSAM, SAMed-2).
         streaming: whether the memory attention was trained on neighbouring frames, as SAM-2's checkpoints were; where
             not, propagation hands masks on instead.
+        carried: whether it was trained with the last mask handed on beside that memory; then propagation does both.
         box_prior: "ellipse" also gives a box as the soft ellipse inscribed in it, as a mask prompt.
     """
 
@@ -41,6 +42,7 @@ class SAMed2Config(Sam2VideoConfig):
     box_tokens: str = "points"
     box_prior: str = "none"
     streaming: bool = True
+    carried: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.adapter_layout not in LAYOUTS:
