@@ -154,11 +154,7 @@ class Engine:
         if keys[0] in self._cache or len(keys) == 1 or self.store is not None:
             return
         looked = {f: as_tensor(window.apply(scan.frame(f))) for f in dict.fromkeys(f for clip in clips for f in clip)}
-        encoded = self._run(torch.stack([self._seen(looked, clip, view) for clip in clips]))
-        middle = self._middle(length)
-        for number, key in enumerate(keys):
-            place = number * length + middle
-            self._cache[key] = (scan, Features(*(level[place : place + 1].clone() for level in encoded)))
+        self._encode_together(scan, keys, [self._seen(looked, clip, view) for clip in clips])
 
     def features(self, scan: Scan, frame: int, views: list[View], window: Window, neighbours: int) -> Features:
         """Features of one frame through several views, one row each, from the cache where possible."""
@@ -167,7 +163,10 @@ class Engine:
         missing = list(dict.fromkeys(k for k in keys if k not in self._cache))
         if missing:
             looked = {f: as_tensor(window.apply(scan.frame(f))) for f in dict.fromkeys(frames)}
-            for key in missing:  # one by one: the same numbers whatever else is asked
+            if self.dtype is not None and self.store is None:
+                self._encode_together(scan, missing, [self._seen(looked, frames, key[3]) for key in missing])
+                missing = []
+            for key in missing:  # one by one in full precision: the same numbers whatever else is asked
                 self._cache[key] = (scan, self._kept([scan.frame(f) for f in frames], looked, frames, window, key[3]))
         found = [self._cache[key][1] for key in keys]
         for key in keys:
@@ -175,6 +174,16 @@ class Engine:
         while len(self._cache) > max(CACHED_VIEWS, len(keys)):
             self._cache.popitem(last=False)
         return Features(*(torch.cat(level) for level in zip(*found, strict=True)))
+
+    def _encode_together(self, scan: Scan, keys: list[tuple[Any, ...]], clips: list[torch.Tensor]) -> None:
+        """Encode clips (T, 3, S, S) of one length in as few passes as `AHEAD_PIXELS` allows, and keep their middles."""
+        length = len(clips[0])
+        middle, most = self._middle(length), max(1, AHEAD_PIXELS // (self.size**2 * length))
+        for start in range(0, len(clips), most):
+            encoded = self._run(torch.stack(clips[start : start + most]))
+            for number, key in enumerate(keys[start : start + most]):
+                place = number * length + middle
+                self._cache[key] = (scan, Features(*(level[place : place + 1].clone() for level in encoded)))
 
     def _kept(
         self, seen: list[NDArray[Any]], looked: dict[int, torch.Tensor], frames: list[int], window: Window, view: View
