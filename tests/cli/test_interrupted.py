@@ -25,11 +25,12 @@ INTERRUPTED = 130
 SERVER = """
 import json, os, signal, sys
 import torch
-import samed2.predict.annotate, samed2.io, samed2.cli.batch
+import samed2.predict.annotate, samed2.predict.journal, samed2.io, samed2.cli.batch
 from samed2.cli.main import main
 from samed2.nn.weights import load
 
 torch.set_num_threads(1)
+samed2.predict.journal.SAVE_SECONDS = 0.0
 load(sys.argv[1])
 print("ready", flush=True)
 for line in sys.stdin:
@@ -139,6 +140,9 @@ def test_segment_goes_on_where_it_was_killed(lines: Lines, tiny_model: Path, tmp
     assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "res").glob("*.nii.gz")}.items() >= kept.items()
     ended, wanted = found("res"), found("whole")
     assert set(ended) == set(wanted) and len(wanted) == len(names)
+    for name, values in ended.items():
+        np.testing.assert_array_equal(values, wanted[name])
+    assert not list((tmp_path / "res").glob(".samed2/*.journal"))
     report = json.loads((tmp_path / "run.json").read_text())
     assert report["status"] == "done" and report["counts"].get("skipped", 0) == len(kept)
 

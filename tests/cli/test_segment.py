@@ -181,3 +181,64 @@ def test_same_answer_in_another_process(segment: Any, image: Path, tiny_model: P
     assert done.returncode == 0, done.stderr
     here, there = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("here", "there"))
     assert np.array_equal(here, there)
+
+
+@pytest.fixture
+def film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[object, ...]:
+    """Return the line that follows an object through a volume of 8 slices; its journal is written after every frame."""
+    from samed2.predict import journal
+
+    monkeypatch.setattr(journal, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(journal, "SAVE_SHARE", float("inf"))
+    values = np.random.default_rng(0).normal(100, 30, (40, 44, 8)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "film.nii.gz")
+    return ("film.nii.gz", "--box", "blob=8,10,30,34", "--frame", 2, "--propagate", "both", "--out", "new/res.nii.gz")
+
+
+@pytest.mark.parametrize("way", ["resume", "again", "other", "finished"])
+def test_a_film_goes_on_where_it_was_interrupted(
+    segment: Any, film: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    from samed2.predict.tracking import Tracker
+
+    real, seen = Tracker.step, []
+
+    def step(self: Tracker, frame: int) -> Any:
+        if len(seen) == stop:
+            raise KeyboardInterrupt
+        seen.append(frame)
+        return real(self, frame)
+
+    monkeypatch.setattr(Tracker, "step", step)
+    stop, place = 99, tmp_path / "new"
+    assert segment(*film[:-1], "whole.nii.gz").code == 0
+    assert not (tmp_path / ".samed2").exists()
+    whole, stop = list(seen), 4
+    seen.clear()
+    code, out, err = segment(*film)
+    assert (code, out) == (130, "")
+    assert err.strip() == "samed2: error: interrupted after 0 of 1 cases; the same line with --resume goes on"
+    assert sorted(path.name for path in (place / ".samed2" / "res.nii.gz.journal").iterdir()) == [
+        "answers.jsonl", "state.safetensors"
+    ]  # fmt: skip
+    seen.clear()
+    stop = 99
+    if way == "resume":
+        code, _, err = segment(*film, "--resume")
+        assert (code, err, seen) == (0, "", whole[4:])
+    elif way == "again":
+        code, _, err = segment(*film)
+        assert (code, err, seen) == (0, "", whole)
+    elif way == "other":
+        code, _, err = segment(*film, "--resume", "--mirror")
+        assert (code, seen) == (0, whole)
+        assert "starting over" in err
+        return
+    else:  # killed between the results and the end
+        assert segment(*film, "--resume").code == 0
+        (place / ".samed2" / "res.nii.gz.journal").mkdir()
+        assert "skipped" in segment(*film, "--resume").out
+    assert _shown(place) == ["res.nii.gz"]
+    assert not list(place.glob(".samed2/*.journal"))
+    found, wanted = (np.asarray(nibabel.load(p).dataobj) for p in (place / "res.nii.gz", tmp_path / "whole.nii.gz"))
+    np.testing.assert_array_equal(found, wanted)

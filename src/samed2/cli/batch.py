@@ -15,7 +15,7 @@ import typer
 from samed2.cli import outputs
 from samed2.cli.case_prompts import PromptSource
 from samed2.cli.console import Steps, complain, progress, warn
-from samed2.cli.run_report import Files, RunReport, key_of, made_before, note, state_of
+from samed2.cli.run_report import Files, RunReport, drop_journal, journal_of, key_of, made_before, note, state_of
 from samed2.cli.segment_case import Method, Reading, checked, frames_of, segment_case
 from samed2.errors import InputError
 
@@ -110,7 +110,8 @@ def run(batch: Batch, report: RunReport) -> None:
         if report.cases[at]["status"] == "waiting":
             report.cases[at] = _entry(batch.cases[at], "interrupted")
         report.finish("interrupted")
-        again = "; the same line with --resume goes on" if batch.keep_notes else ""
+        begun = journal_of(batch.files[batch.cases[at]]).exists()
+        again = "; the same line with --resume goes on" if batch.keep_notes or begun else ""
         complain(f"interrupted after {at} of {total} cases{again}")
         raise typer.Exit(INTERRUPTED) from None
     except BaseException:
@@ -132,18 +133,21 @@ def _one(batch: Batch, case: Path, report: RunReport, steps: Steps) -> dict[str,
     files = batch.files[case]
     key = None
     if batch.resume and (before := made_before(files, key := batch.key(case))) is not None:
+        drop_journal(files)
         if batch.show:
             print(f"{case}: made before, skipped")
         else:
             batch.results.append({"image": str(case), "skipped": True, **before})
         return {**before, "status": "skipped"}
+    if not batch.resume:
+        drop_journal(files)
     start = time.perf_counter()
     scan = batch.reading.open(case)
     given = checked(scan, batch.prompts.of(case, scan), batch.method)
     predictor = batch.predictor()
     report.describe(model=_model(predictor))
     steps.case(str(case), frames_of(scan, given, batch.method))
-    result = segment_case(predictor, scan, given, batch.method, steps.frame)
+    result = segment_case(predictor, scan, given, batch.method, steps.frame, journal_of(files))
     seconds = time.perf_counter() - start
     for message in scan.warnings:
         warn(message)
@@ -159,6 +163,7 @@ def _one(batch: Batch, case: Path, report: RunReport, steps: Steps) -> dict[str,
     }
     if batch.keep_notes:
         note(files, key or batch.key(case), entry)
+    drop_journal(files)
     if batch.show:
         outputs.print_objects(scan.label, summary)
         print(f"{scan.label}: wrote {_named(written)} ({seconds:.2f} s)", flush=True)

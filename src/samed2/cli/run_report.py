@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -119,6 +120,23 @@ def key_of(facts: Any) -> str:
 def _note_path(files: Files) -> Path:
     first = files[0][1]
     return first.parent / NOTES / f"{first.name}.json"
+
+
+def journal_of(files: Files) -> Path:
+    """Return the folder in which a case that is at work notes how far it is."""
+    first = files[0][1]
+    return first.parent / NOTES / f"{first.name}.journal"
+
+
+def drop_journal(files: Files) -> None:
+    """Remove what a case noted, and the folder of notes where it held nothing else."""
+    folder = journal_of(files)
+    if folder.exists():
+        from samed2.predict.journal import discard
+
+        discard(folder)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()
 
 
 def note(files: Files, key: str, entry: dict[str, Any]) -> None:

@@ -87,7 +87,9 @@ def segment(
     ] = False,
     fill_holes: Annotated[int, typer.Option(min=0, help="Fill holes up to this many pixels.")] = 0,
     min_area: Annotated[int, typer.Option(min=0, help="Drop separate parts below this many pixels.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Skip cases that were made before in the same way.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Skip cases that were made in the same way; go on with one that was begun.")
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="JSON file that says how each case went.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,

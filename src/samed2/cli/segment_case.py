@@ -59,9 +59,14 @@ def frames_of(scan: Scan, given: CasePrompts, method: Method) -> int:
 
 
 def segment_case(
-    predictor: Predictor, scan: Scan, given: CasePrompts, method: Method, progress: Progress
+    predictor: Predictor,
+    scan: Scan,
+    given: CasePrompts,
+    method: Method,
+    progress: Progress,
+    journal: Path | None = None,
 ) -> Segmentation:
-    """Segment a scan.
+    """Segment a scan, with a journal where objects are followed.
 
     Raises:
         InputError: as `Predictor.segment`.
@@ -74,6 +79,7 @@ def segment_case(
         propagate=direction,
         spans=given.spans,
         progress=progress,
+        journal=journal,
         **method.settings,
     )
 

@@ -144,6 +144,10 @@ class Engine:
         modality = scan.modality if scan.modality in known and settings.task is None else None
         return memory.retrieve(features.low.float(), settings.memories, task=settings.task, modality=modality).features
 
+    def forget(self) -> None:
+        """Let go of the embeddings kept in memory."""
+        self._cache.clear()
+
     def look_ahead(self, scan: Scan, frames: Sequence[int], view: View, window: Window, neighbours: int) -> None:
         """Encode the first of these frames together and keep them: small models spend most of their time between
         operations, so that many frames cost little more than one. Equal to encoding each alone, to rounding."""

@@ -22,6 +22,7 @@ from samed2.predict.collect import collect
 from samed2.predict.engine import Engine
 from samed2.predict.feature_store import FeatureStore
 from samed2.predict.frame import predict_frame
+from samed2.predict.journal import Journal, key_of
 from samed2.predict.propagation import Direction, propagate
 from samed2.predict.results import ObjectPrediction, unite
 from samed2.predict.rows import Row, plan_rows, refined_parts, to_tensors
@@ -91,6 +92,7 @@ class Predictor:
         propagate: Direction | None = None,
         spans: Mapping[int, Span] | None = None,
         progress: Callable[[int], None] | None = None,
+        journal: str | PathLike[str] | None = None,
         **settings: Any,
     ) -> Segmentation:
         """Segment every prompted frame, or with `propagate` the whole volume or video from them.
@@ -105,6 +107,8 @@ class Predictor:
             spans: by object id the first and last frame that it may lie on. Such an object is followed through them,
                 in both directions where `propagate` is None, and found nowhere else; a prompt outside widens its span.
             progress: called with the number of each finished frame.
+            journal: a folder in which a long propagation notes how far it is, so that the same call goes on from there
+                after it was killed; the result is the same. It stays until `samed2.predict.journal.discard` removes it.
             settings: fields of `Settings`.
 
         Raises:
@@ -117,20 +121,25 @@ class Predictor:
         resolved = resolve_window(scan, window)
         ranges = checked_spans(spans or {}, prompts, scan)
         way = propagate or ("both" if ranges else None)
+        asked = {
+            **self.describe(resolved, chosen),
+            "prompts": prompts.to_json(),
+            **({"spans": {str(i): list(span) for i, span in ranges.items()}} if ranges else {}),
+            "propagate": way,
+        }
         answers: Iterator[tuple[int, list[ObjectPrediction]]]
         if way is None:
             answers = ((f, self._predict(scan, prompts, f, resolved, chosen)) for f in prompts.frames())
         else:
             allowed = allowed_frames(prompts, ranges, scan.num_frames, follow=propagate is not None)
-            answers = self._follow(scan, prompts, resolved, chosen, Tracking(), way, allowed)
+            book = None
+            if journal is not None:
+                facts = {**asked, "model": None, "device": self.device.type, "tracking": asdict(Tracking())}
+                memory = self.memory if chosen.memory else None
+                book = Journal(journal, lambda: key_of(scan, memory, facts), scan.warnings.append)
+            answers = self._follow(scan, prompts, resolved, chosen, Tracking(), way, allowed, book)
         result = collect(scan, prompts, answers, progress)
-        result.provenance = {
-            **self.describe(resolved, chosen),
-            "prompts": prompts.to_json(),
-            **({"spans": {str(i): list(span) for i, span in ranges.items()}} if ranges else {}),
-            "propagate": way,
-            "seconds": round(time.perf_counter() - start, 4),
-        }
+        result.provenance = {**asked, "seconds": round(time.perf_counter() - start, 4)}
         return result
 
     def predict(
@@ -282,10 +291,12 @@ class Predictor:
         tracking: Tracking,
         direction: Direction,
         allowed: Allowed,
+        journal: Journal | None = None,
     ) -> Iterator[tuple[int, list[ObjectPrediction]]]:
         """(frame, predictions) of objects where they may lie."""
         limits = limits_of(allowed)
-        found = propagate(self.engine, scan, prompts, window, settings, tracking, self.memory, direction, limits)
+        memory = self.memory
+        found = propagate(self.engine, scan, prompts, window, settings, tracking, memory, direction, limits, journal)
         return only(found, allowed)
 
     def _load_memory(self, path: Path) -> SelectiveMemory:

@@ -9,7 +9,8 @@ from samed2.errors import InputError
 from samed2.io import Scan, Window
 from samed2.memory import SelectiveMemory
 from samed2.predict.engine import Engine
-from samed2.predict.held import Held
+from samed2.predict.held import Held, held_together
+from samed2.predict.journal import Journal
 from samed2.predict.results import ObjectPrediction
 from samed2.predict.settings import Settings
 from samed2.predict.tracking import Tracker, Tracking
@@ -29,6 +30,7 @@ def propagate(
     memory: SelectiveMemory | None,
     direction: Direction = "both",
     limits: tuple[int, int] | None = None,
+    journal: Journal | None = None,
 ) -> Iterator[tuple[int, list[ObjectPrediction]]]:
     """(frame, predictions) of every frame that was looked at, each frame once, in the order they become final.
 
@@ -38,6 +40,8 @@ def propagate(
 
     Args:
         limits: the first and the last frame to answer for; None takes all.
+        journal: first gives the answers it has, with logits made from the masks, then goes on from there. Label maps
+            are bit for bit those of a run without interruption; to rounding where `Tracking.follow` is off.
 
     Raises:
         InputError: an unknown direction, or limits that are no range of frames.
@@ -48,29 +52,39 @@ def propagate(
     if direction not in DIRECTIONS:
         raise InputError(f"direction: got {direction!r}, wanted one of {', '.join(DIRECTIONS)}")
 
-    def tracker(reverse: bool) -> Tracker:
-        return Tracker(engine, scan, prompts, window, settings, tracking, memory, reverse)
-
-    def answers(reverse: bool) -> Iterator[tuple[int, list[ObjectPrediction]]]:
-        for frame, found in tracker(reverse):
-            if (frame < first) if reverse else (frame > end):
-                return
-            if first <= frame <= end:
-                yield frame, found
-
-    if direction != "both":
-        yield from answers(direction == "backward")
-        return
-    last = prompts.frames()[-1]
+    last = prompts.frames()[-1] if direction == "both" else -1  # up to here the way back is waited for
     waiting: dict[int, list[Held]] = {}
-    for frame, found in answers(False):
-        if frame > last:
-            yield frame, found
+    for reverse, frame, kept in journal.answers() if journal is not None else ():
+        if not reverse and frame <= last:
+            waiting[frame] = kept
         else:
-            waiting[frame] = [Held.of(prediction) for prediction in found]
-    for frame, found in answers(True):
-        before = [held.back() for held in waiting.pop(frame, [])]
-        yield frame, _merged(before, found)
+            waiting.pop(frame, None)
+            yield frame, [held.back() for held in kept]
+    for reverse in (False, True) if direction == "both" else (direction == "backward",):
+        if journal is not None and journal.passed(reverse):
+            continue
+        if reverse and engine.dtype is not None:  # views encoded together depend, to rounding, on those known before
+            engine.forget()
+        tracker = Tracker(engine, scan, prompts, window, settings, tracking, memory, reverse)
+        if journal is not None:
+            journal.resume(tracker)
+        for frame, found in tracker:
+            if (frame < first) if reverse else (frame > end):
+                break
+            if not first <= frame <= end:
+                continue
+            waits = not reverse and frame <= last
+            if waits:
+                waiting[frame] = [Held.of(prediction) for prediction in found]
+            else:
+                found = _merged([held.back() for held in waiting.pop(frame, [])], found)
+            if journal is not None:
+                journal.add(reverse, frame, waiting[frame] if waits else held_together(found))
+                journal.keep(tracker)
+            if not waits:
+                yield frame, found
+        if journal is not None:
+            journal.finish(tracker)
     for frame in sorted(waiting, reverse=True):  # the way back ended early
         yield frame, [held.back() for held in waiting[frame]]
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
 
 from samed2.errors import InputError
 from samed2.io import Scan, Window
@@ -43,7 +40,7 @@ def write(session: Session, state: State, path: str | PathLike[str]) -> Path:
     data = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "scan": {"path": str(scan.path) if scan.path else None, "mark": _mark(scan)},
+        "scan": {"path": str(scan.path) if scan.path else None, "mark": scan.mark()},
         "model": {"name": session.predictor.name, "weights": session.predictor.fingerprint},
         "window": session.window.to_dict(),
         "settings": fields_of(session.settings),
@@ -67,7 +64,7 @@ def read(path: str | PathLike[str], scan: Scan | None) -> Found:
         if scan is None and not data["scan"]["path"]:
             raise InputError(f"{path}: was made on a scan without a file; give that scan too")
         scan = scan or read_scan(data["scan"]["path"])
-        if data["scan"]["mark"] != _mark(scan):
+        if data["scan"]["mark"] != scan.mark():
             raise InputError(f"{path}: belongs to another scan than {scan.label}; open the one it was made with")
         answers = {(int(a["frame"]), int(a["id"])): Held.from_json(a) for a in data["answers"]}
         confirmed = frozenset((int(frame), int(i)) for frame, i in data["confirmed"])
@@ -78,14 +75,6 @@ def read(path: str | PathLike[str], scan: Scan | None) -> Found:
         return Found(scan, Window(**data["window"]), settings, Tracking(**data["tracking"]), state)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: is not a whole session ({error!r}); open an older copy") from error
-
-
-def _mark(scan: Scan) -> str:
-    """What tells scans apart without reading all of them: shape, type, and the first, middle and last frame."""
-    digest = hashlib.sha256(f"{scan.source.shape}{scan.dtype.str}".encode())
-    for frame in sorted({0, scan.num_frames // 2, scan.num_frames - 1}):
-        digest.update(np.ascontiguousarray(scan.frame(frame)).tobytes())
-    return digest.hexdigest()
 
 
 def _load(path: Path) -> dict[str, Any]:

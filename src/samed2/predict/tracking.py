@@ -7,7 +7,7 @@ its prompts; on the others from the memory, with its last mask as a further hint
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ from samed2.predict.zoom import View, whole_view
 from samed2.prompts import Prompts
 
 CARRY = ("auto", "memory", "box", "mask")
+_FACTS = ("sure", "absent", "ended")
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class Tracker:
         self._objects = {object_id: _Followed() for object_id in prompts.objects}
         self._reach = reach(engine.model)
         self._seen: list[_Seen] = []
+        self._done = 0  # frames
         self._pool = min(settings.pool, engine.size // STRIDE)
 
     def frames(self) -> list[int]:
@@ -118,16 +120,54 @@ class Tracker:
 
     def __iter__(self) -> Iterator[tuple[int, list[ObjectPrediction]]]:
         """(frame, objects found or looked for) in order; ends when every object has ended."""
-        prompted = set(self.prompts.frames())
-        ahead = len(prompted)
         frames = self.frames()
-        for place, frame in enumerate(frames):
-            ahead -= frame in prompted
-            if not self.tracking.follow:
-                self._look_ahead(frames[place:])
-            yield frame, self.step(frame)
+        ahead = set(self.prompts.frames()).intersection(frames[self._done :])
+        for frame in frames[self._done :]:
             if not ahead and all(o.ended for o in self._objects.values()):
                 return
+            ahead.discard(frame)
+            if not self.tracking.follow:
+                self._look_ahead(frames[self._done :])
+            found = self.step(frame)
+            self._done += 1
+            yield frame, found
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """What `restore` needs to go on after the frames given so far: tensors in CPU memory, and JSON-able facts."""
+        tensors: dict[str, torch.Tensor] = {}
+        objects = {}
+        for object_id, followed in self._objects.items():
+            kinds = {"prompted": followed.track.prompted, "recent": followed.track.recent}
+            for kind, traces in kinds.items():
+                for frame, trace in traces.items():
+                    for name, part in trace._asdict().items():
+                        tensors[f"{object_id}.{kind}.{frame}.{name}"] = part.detach().to("cpu", copy=True).contiguous()
+            if followed.mask is not None:
+                tensors[f"{object_id}.mask"] = torch.from_numpy(np.packbits(followed.mask))
+            objects[str(object_id)] = {
+                **{kind: list(traces) for kind, traces in kinds.items()},
+                "view": None if followed.view is None else asdict(followed.view),
+                **{name: getattr(followed, name) for name in _FACTS},
+            }
+        return tensors, {"done": self._done, "objects": objects}
+
+    def restore(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+        """Become what a tracker of the same scan, prompts and settings was when it gave its `state`, bit for bit."""
+        self._done = facts["done"]
+        height, width = self.scan.height, self.scan.width
+        for object_id, followed in self._objects.items():
+            known = facts["objects"][str(object_id)]
+            for kind, traces in (("prompted", followed.track.prompted), ("recent", followed.track.recent)):
+                for frame in known[kind]:  # their order is that in which they are read
+                    parts = [tensors[f"{object_id}.{kind}.{frame}.{name}"] for name in Trace._fields]
+                    traces[frame] = Trace(*(part.to(self.engine.device) for part in parts))
+            packed = tensors.get(f"{object_id}.mask")
+            if packed is not None:
+                bits = np.unpackbits(packed.numpy(), count=height * width)
+                followed.mask = bits.reshape(height, width).astype(bool)
+            followed.view = None if known["view"] is None else View(**known["view"])
+            for name in _FACTS:
+                setattr(followed, name, known[name])
 
     @torch.inference_mode()
     def _look_ahead(self, frames: list[int]) -> None:
