@@ -40,7 +40,7 @@ class Tracking:
         margin: width of that view over the object's.
         carry: what an unprompted frame is told beside the memory: nothing ("memory"), the box of the last mask
             grown by `slack` ("box"), or that and the mask itself ("mask"). "auto": "memory" for models trained to
-            stream, else "mask".
+            stream with nothing else, else "mask".
         slack: share of the box's size by which each side is moved out.
         stream: read SAM-2's streaming memory; off, only what is carried connects the frames. None: as the model
             was trained.
@@ -105,7 +105,8 @@ class Tracker:
         self.settings, self.tracking, self.memory, self.reverse = settings, tracking, memory, reverse
         trained = bool(engine.model.config.streaming)
         self.stream = trained if tracking.stream is None else tracking.stream
-        self.carry = ("memory" if trained else "mask") if tracking.carry == "auto" else tracking.carry
+        alone = trained and not engine.model.config.carried
+        self.carry = ("memory" if alone else "mask") if tracking.carry == "auto" else tracking.carry
         self.drop = (0.0 if trained else 0.88) if tracking.drop is None else tracking.drop
         self._objects = {object_id: _Followed() for object_id in prompts.objects}
         self._reach = reach(engine.model)
