@@ -7,7 +7,7 @@ import pytest
 
 from samed2.errors import InputError
 from samed2.predict.spans import allowed_frames, checked_spans, limits_of
-from samed2.predict.tracking import Tracking
+from samed2.predict.tracking import Tracker, Tracking
 from samed2.prompts import Prompts
 
 
@@ -71,3 +71,16 @@ def test_no_spans_change_nothing(predictor, volume):
     alone, given = (predictor.segment(volume, asked(2), spans=spans) for spans in (None, {}))
     assert "spans" not in given.provenance and given.provenance["propagate"] is None
     np.testing.assert_array_equal(alone.labels, given.labels)
+
+
+def test_an_object_is_not_followed_beyond_its_span(predictor, volume, monkeypatch):
+    looked: list[tuple[int, int]] = []
+    unprompted = Tracker._unprompted
+
+    def noted(self, ids, frame):
+        looked.extend((frame, i) for i in ids)
+        return unprompted(self, ids, frame)
+
+    monkeypatch.setattr(Tracker, "_unprompted", noted)
+    predictor.segment(volume, asked(2, 2), spans={1: (1, 2), 2: (2, 4)}, propagate="both")
+    assert {frame for frame, i in looked if i == 1} == {1} and {frame for frame, i in looked if i == 2} <= {3, 4}

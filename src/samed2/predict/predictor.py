@@ -294,9 +294,8 @@ class Predictor:
         journal: Journal | None = None,
     ) -> Iterator[tuple[int, list[ObjectPrediction]]]:
         """(frame, predictions) of objects where they may lie."""
-        limits = limits_of(allowed)
-        memory = self.memory
-        found = propagate(self.engine, scan, prompts, window, settings, tracking, memory, direction, limits, journal)
+        where = (direction, limits_of(allowed), allowed)
+        found = propagate(self.engine, scan, prompts, window, settings, tracking, self.memory, *where, journal)
         return only(found, allowed)
 
     def _load_memory(self, path: Path) -> SelectiveMemory:

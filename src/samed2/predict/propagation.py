@@ -13,6 +13,7 @@ from samed2.predict.held import Held, held_together
 from samed2.predict.journal import Journal
 from samed2.predict.results import ObjectPrediction
 from samed2.predict.settings import Settings
+from samed2.predict.spans import Allowed
 from samed2.predict.tracking import Tracker, Tracking
 from samed2.prompts import Prompts
 
@@ -30,6 +31,7 @@ def propagate(
     memory: SelectiveMemory | None,
     direction: Direction = "both",
     limits: tuple[int, int] | None = None,
+    allowed: Allowed | None = None,
     journal: Journal | None = None,
 ) -> Iterator[tuple[int, list[ObjectPrediction]]]:
     """(frame, predictions) of every frame that was looked at, each frame once, in the order they become final.
@@ -40,6 +42,7 @@ def propagate(
 
     Args:
         limits: the first and the last frame to answer for; None takes all.
+        allowed: by object the frames it may lie on: none is followed beyond its last.
         journal: first gives the answers it has, with logits made from the masks, then goes on from there. Label maps
             are bit for bit those of a run without interruption; to rounding where `Tracking.follow` is off.
 
@@ -66,11 +69,13 @@ def propagate(
         if reverse and engine.dtype is not None:  # views encoded together depend, to rounding, on those known before
             engine.forget()
         tracker = Tracker(engine, scan, prompts, window, settings, tracking, memory, reverse)
+        ends = {i: min(own) if reverse else max(own) for i, own in (allowed or {}).items() if own}
         if journal is not None:
             journal.resume(tracker)
         for frame, found in tracker:
             if (frame < first) if reverse else (frame > end):
                 break
+            tracker.leave([i for i, last_of in ends.items() if (frame <= last_of if reverse else frame >= last_of)])
             if not first <= frame <= end:
                 continue
             waits = not reverse and frame <= last

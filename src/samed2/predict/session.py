@@ -158,9 +158,8 @@ class Session(SessionView):
         given = {(f, i) for i, entry in prompts.objects.items() for f in entry.masks if not entry.on_frame(f).points}
         old = _reached(prompts, direction, limits) & answers.keys() - start.confirmed
         try:
-            followed = propagate(
-                engine, self.scan, prompts, self.window, self.settings, self.tracking, memory, direction, limits
-            )
+            where = (direction, limits, allowed)
+            followed = propagate(engine, self.scan, prompts, self.window, self.settings, self.tracking, memory, *where)
             for frame, found in only(followed, allowed):
                 kept = [p for p in found if (frame, p.id) not in given and (frame, p.id) not in start.confirmed]
                 answers.update({(frame, p.id): Held.of(p) for p in kept})

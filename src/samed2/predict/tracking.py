@@ -6,7 +6,7 @@ its prompts; on the others from the memory, with its last mask as a further hint
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -132,6 +132,11 @@ class Tracker:
             found = self.step(frame)
             self._done += 1
             yield frame, found
+
+    def leave(self, ids: Iterable[int]) -> None:
+        """Follow some objects no further."""
+        for object_id in ids:
+            self._objects[object_id].ended = True
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """What `restore` needs to go on after the frames given so far: tensors in CPU memory, and JSON-able facts."""
