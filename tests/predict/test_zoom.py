@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samed2.predict.rows import snapped_view
-from samed2.predict.zoom import OUTSIDE_LOGIT, View, box_view, paste, sample, whole_view
+from samed2.predict.zoom import OUTSIDE_LOGIT, View, box_view, content_view, paste, sample, whole_view
 
 
 @given(
@@ -88,3 +88,24 @@ def test_snapped_views_hold_their_box(y0, x0, h, w, margin):
     assert view.side <= max(16 * 1.2, 1.2 * margin * longest, 300)
     if margin >= 1.2:
         assert view.contains(box)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("box", "crops"),
+    [((60, 70, 110, 120), True), ((0, 0, 40, 60), True), ((10, 10, 150, 190), False), ((60, 70, 61, 71), False)],
+)
+def test_dark_surroundings_are_left_out_of_a_whole_frame(channels, box, crops):
+    y0, x0, y1, x1 = box
+    frame = torch.full((channels, 160, 200), 0.04)
+    frame[-1, y0:y1, x0:x1] = 0.7
+    frame[:, 3, 5] = 1.0  # a speck
+    view = content_view(frame, 64)
+    if not crops:
+        assert view == whole_view(160, 200, 64)
+        return
+    assert view.contains((y0, x0, y1, x1)) and view.side <= 1.06 * max(y1 - y0, x1 - x0)
+
+
+def test_a_frame_of_nothing_is_seen_whole():
+    assert content_view(torch.zeros(1, 30, 50), 64) == whole_view(30, 50, 64)

@@ -28,7 +28,7 @@ from samed2.data.samples import (
 )
 from samed2.data.sampling import RENDER, Clip
 from samed2.io import Scan, Window
-from samed2.predict.zoom import View, whole_view
+from samed2.predict.zoom import View, as_tensor, content_view
 
 HELD_BYTES = 1500 * 2**20  # decoded cases kept by each process
 LARGE_CASE = 64 * 2**20  # of a larger one only what is asked for is read
@@ -148,6 +148,10 @@ class _Row:
         looked = torch.stack([self._looked[place] for place in places])
         return looked if self.change is None else apply_intensity(looked, self.change)
 
+    def content(self, frame: int) -> View:
+        """The view of all that a frame shows, as prediction looks at it; without the row's change of intensities."""
+        return content_view(as_tensor(self.window.apply(self.loaded.scan.frame(frame))), self.plan.image_size)
+
     def answer(self, parts: list[Mask], views: list[View], prompted: Mask, box: Box) -> tuple[torch.Tensor, ...]:
         """Targets and prompts of parts through views; where one is empty, prompts are those of `prompted`."""
         target = torch.stack([seen(part, view) for part, view in zip(parts, views, strict=True)])
@@ -179,7 +183,7 @@ def render(clip: Clip, opened: Opened, plan: BatchPlan, shared: Shared) -> Rende
         part = draw_part(part, rng)
     box = bounds(part)
     if whole:
-        view = draw_whole(height, width, plan, shared.flip, rng)
+        view = draw_whole(row.content(clip.middle), plan, shared.flip, rng)
     elif shared.prompt == "point" and rng.random() < CLICKED:
         view = draw_click_view(part, height, width, plan, rng)
     else:
@@ -198,14 +202,13 @@ def render(clip: Clip, opened: Opened, plan: BatchPlan, shared: Shared) -> Rende
 def render_stream(clip: Clip, opened: Opened, plan: BatchPlan, shared: Shared) -> Rendered:
     """Frames visited one after another, each with its neighbours through its own view; B = the number of frames."""
     row = _Row(clip, opened, plan, shared)
-    rng, (_, height, width) = row.rng, row.loaded.masks.shape
-    first = row.mask(clip.middle)
+    rng, first = row.rng, row.mask(clip.middle)
     alone = rng.random() < 0.2
     part = draw_part(first, rng) if alone else first
     parts = [part]
     for before, number in zip(clip.frames, clip.frames[1:], strict=False):
         parts.append(_followed(row, before, number, parts[-1]) if alone else row.mask(number))
-    views = draw_stream_views(parts, height, width, plan, shared, rng)
+    views = draw_stream_views(parts, row.content(clip.middle), plan, shared, rng)
     reach = range(-(shared.frames // 2), shared.frames - shared.frames // 2)
     clips = [[min(max(n + i, 0), clip.total - 1) for i in reach] for n in clip.frames]
     pixels = [row.pixels(numbers, [view] * len(numbers)) for numbers, view in zip(clips, views, strict=True)]
@@ -213,15 +216,15 @@ def render_stream(clip: Clip, opened: Opened, plan: BatchPlan, shared: Shared) -
 
 
 def draw_stream_views(
-    parts: list[Mask], height: int, width: int, plan: BatchPlan, shared: Shared, rng: np.random.Generator
+    parts: list[Mask], content: View, plan: BatchPlan, shared: Shared, rng: np.random.Generator
 ) -> list[View]:
-    """One view for all frames (around all of the object, or the whole frame), or one that follows the object.
+    """One view for all frames (around all of the object, or `content`), or one that follows the object.
 
     A view that follows is drawn around what the frame before showed, as prediction does.
     """
     size = plan.image_size
     if rng.random() < 0.1:
-        return [draw_whole(height, width, plan, False, rng)] * len(parts)
+        return [draw_whole(content, plan, False, rng)] * len(parts)
     if rng.random() >= plan.follow:
         return [draw_view(bounds(np.any(parts, axis=0)), size, shared.limits, rng)] * len(parts)
     views = [draw_view(bounds(parts[0]), size, shared.limits, rng)]
@@ -236,9 +239,8 @@ def draw_stream_views(
     return views
 
 
-def draw_whole(height: int, width: int, plan: BatchPlan, flip: bool, rng: np.random.Generator) -> View:
-    """The whole frame, or nearly so: turned by up to 10 degrees, scaled and moved a little."""
-    view = whole_view(height, width, plan.image_size)
+def draw_whole(view: View, plan: BatchPlan, flip: bool, rng: np.random.Generator) -> View:
+    """The view of a whole frame, or nearly so: turned by up to 10 degrees, scaled and moved a little."""
     if not plan.augment:
         return view
     cy, cx = (view.cy, view.cx) + rng.uniform(-0.04, 0.04, 2) * view.side

@@ -20,7 +20,7 @@ from samed2.predict.feature_store import FeatureStore, to_device
 from samed2.predict.results import Answer
 from samed2.predict.rows import Row, looks, to_tensors
 from samed2.predict.settings import Settings
-from samed2.predict.zoom import View, as_tensor, paste, sample, three_channels
+from samed2.predict.zoom import View, as_tensor, content_view, paste, sample, three_channels
 
 CACHED_VIEWS = 64
 AHEAD_PIXELS = 1 << 17  # that go through the encoder together when frames are known to follow each other
@@ -133,6 +133,10 @@ class Engine:
             score = float(found.object_score[place])
             answers.append(Answer(pasted, iou[place][order].tolist(), score, seen[:1], found.pointer[place]))
         return answers
+
+    def content(self, scan: Scan, frame: int, window: Window) -> View:
+        """The view of all that a frame shows: how it is looked at where nothing tells the place of an object."""
+        return content_view(as_tensor(window.apply(scan.frame(frame))), self.size)
 
     def recalled(
         self, scan: Scan, features: Features, settings: Settings, memory: SelectiveMemory | None

@@ -30,7 +30,6 @@ from samed2.predict.session import Session
 from samed2.predict.settings import Settings, settings_from
 from samed2.predict.spans import Allowed, Span, allowed_frames, checked_spans, limits_of, only
 from samed2.predict.tracking import Tracking
-from samed2.predict.zoom import whole_view
 from samed2.prompts import Prompts
 
 
@@ -221,8 +220,10 @@ class Predictor:
         memory = self._needed_memory()
         prompts = Prompts().add_mask(1, frame, mask).validate(scan)
         entry = prompts.on_frame(frame).objects[1]
+        window = resolve_window(scan, window)
         row = plan_rows(1, entry, scan.height, scan.width, self.size, margin, not whole)[0]
-        features = self.engine.features(scan, frame, [row.view], resolve_window(scan, window), neighbours)
+        row = replace(row, view=self.engine.content(scan, frame, window)) if whole else row
+        features = self.engine.features(scan, frame, [row.view], window, neighbours)
         logits = to_tensors([row]).masks
         assert logits is not None
         with self.engine.autocast():
@@ -256,7 +257,7 @@ class Predictor:
             known = ", ".join(sorted({entry.task or "(no task)" for entry in memory.entries})) or "nothing"
             raise InputError(f"memory: has no entry of task {task!r}; it holds {known}")
         window = resolve_window(scan, window)
-        row = Row(1, whole_view(scan.height, scan.width, self.size))
+        row = Row(1, self.engine.content(scan, frame, window))
         answer = self.engine.ask(scan, frame, [row], window, replace(chosen, task=task), memory)[0]
         rows, rest = refined_parts(row, answer.logits[0], self.size, chosen.margin)
         if not (rows and chosen.zoom):

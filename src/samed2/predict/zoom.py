@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 OUTSIDE_LOGIT = -32.0
 MAX_SUPERSAMPLING = 8
+DARK, SPECKS = 0.1, 0.01  # a row or column shows something where more than this share of it is brighter than that
+CONTENT_MARGIN, CONTENT_SHARE = 1.05, 0.6  # of a view of it: width over the content's; up to which share of the frame
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,24 @@ class View:
 def whole_view(height: int, width: int, size: int) -> View:
     """The smallest square around the whole frame."""
     return View(height / 2, width / 2, float(max(height, width)), size)
+
+
+def content_view(frame: torch.Tensor, size: int) -> View:
+    """The smallest square around what a frame shows, without dark surroundings; mostly that is the whole frame.
+
+    Rows and columns count from the first to the last of which a hundredth is brighter than a tenth of the scale.
+
+    Args:
+        frame: (1 or 3, H, W) in [0, 1].
+    """
+    bright = frame.amax(0) > DARK
+    height, width = bright.shape
+    rows = torch.nonzero(bright.float().mean(1) > SPECKS).flatten().tolist()
+    columns = torch.nonzero(bright.float().mean(0) > SPECKS).flatten().tolist()
+    if not rows or not columns:
+        return whole_view(height, width, size)
+    view = box_view((rows[0], columns[0], rows[-1] + 1, columns[-1] + 1), CONTENT_MARGIN, size)
+    return view if view.side < CONTENT_SHARE * max(height, width) else whole_view(height, width, size)
 
 
 def box_view(box: tuple[float, float, float, float], margin: float, size: int, min_side: float = 16.0) -> View:
