@@ -1,7 +1,7 @@
 """What a model card shows, out of finished evaluations: tables by task, worst cases, calibration, training.
 
     python benchmarks/card.py R/test/box-jitter-0.05 R/external/box-jitter-0.05 --log LOG.jsonl --show mr_acdc \
-      --out docs/training
+      --out docs/images/nano
 
 Prints the tables as Markdown. Cases are shown of those data sets only that `--show` names: their licence must allow it.
 """
@@ -32,7 +32,7 @@ SERIES = ("val/box", "val/point", "val/stream", "val/carried")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, help="folders of results, the first one for the pictures")
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of results")
     parser.add_argument("--log", type=Path, help="log.jsonl of the training run")
     parser.add_argument("--baseline", default="ellipse", help="the baseline in the tables")
     parser.add_argument("--show", nargs="*", default=[], help="data sets whose cases may be shown")
@@ -77,25 +77,15 @@ def summary(runs: list[Results], baseline: str) -> str:
 
 
 def by_task(runs: list[Results], baseline: str) -> str:
-    """A row per task: mean Dice and its interval over cases, and the baseline's."""
+    """A row per task: mean Dice with the run's own interval, and the baseline's."""
     lines = [f"| object | split | cases | Dice | {baseline} |", "|---|---|---|---|---|"]
     for run in runs:
-        frame = run.frame()
-        for task, rows in frame.groupby("task"):
-            low, high = bootstrapped(rows["dice"].to_numpy(float))
-            other = rows[f"baseline_{baseline}_dice"].mean() if f"baseline_{baseline}_dice" in rows else np.nan
-            split = "/".join(run.config["splits"])
-            mean = f"{rows['dice'].mean():.3f} ({low:.3f} to {high:.3f})"
-            lines.append(f"| {task} | {split} | {len(rows)} | {mean} | {other:.3f} |")
+        split, others = "/".join(run.config["splits"]), run.baselines.get(baseline, {}).get("tasks", {})
+        for task, found in run.tasks.items():
+            mean = f"{number(found['dice'])} {interval(found['dice_ci'])}"
+            other = number(others.get(task, {}).get("dice"))
+            lines.append(f"| {task} | {split} | {found['cases']} | {mean} | {other} |")
     return "\n".join(lines)
-
-
-def bootstrapped(values: np.ndarray, draws: int = 2000) -> tuple[float, float]:
-    """The 95 % interval of a mean over cases."""
-    rng = np.random.default_rng(0)
-    means = values[rng.integers(len(values), size=(draws, len(values)))].mean(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)
 
 
 def calibration(runs: list[Results]) -> bytes:
