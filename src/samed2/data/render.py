@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -208,7 +209,7 @@ def render_stream(clip: Clip, opened: Opened, plan: BatchPlan, shared: Shared) -
     parts = [part]
     for before, number in zip(clip.frames, clip.frames[1:], strict=False):
         parts.append(_followed(row, before, number, parts[-1]) if alone else row.mask(number))
-    views = draw_stream_views(parts, row.content(clip.middle), plan, shared, rng)
+    views = draw_stream_views(parts, lambda: row.content(clip.middle), plan, shared, rng)
     reach = range(-(shared.frames // 2), shared.frames - shared.frames // 2)
     clips = [[min(max(n + i, 0), clip.total - 1) for i in reach] for n in clip.frames]
     pixels = [row.pixels(numbers, [view] * len(numbers)) for numbers, view in zip(clips, views, strict=True)]
@@ -216,7 +217,7 @@ def render_stream(clip: Clip, opened: Opened, plan: BatchPlan, shared: Shared) -
 
 
 def draw_stream_views(
-    parts: list[Mask], content: View, plan: BatchPlan, shared: Shared, rng: np.random.Generator
+    parts: list[Mask], content: Callable[[], View], plan: BatchPlan, shared: Shared, rng: np.random.Generator
 ) -> list[View]:
     """One view for all frames (around all of the object, or `content`), or one that follows the object.
 
@@ -224,7 +225,7 @@ def draw_stream_views(
     """
     size = plan.image_size
     if rng.random() < 0.1:
-        return [draw_whole(content, plan, False, rng)] * len(parts)
+        return [draw_whole(content(), plan, False, rng)] * len(parts)
     if rng.random() >= plan.follow:
         return [draw_view(bounds(np.any(parts, axis=0)), size, shared.limits, rng)] * len(parts)
     views = [draw_view(bounds(parts[0]), size, shared.limits, rng)]
