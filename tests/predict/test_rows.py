@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from samed2.errors import InputError
-from samed2.predict.rows import Row, box_of, looks, refined_parts
+from samed2.predict.rows import Row, box_of, looks, refined, refined_parts
 from samed2.predict.settings import Settings
 from samed2.predict.zoom import whole_view
 
@@ -66,3 +66,19 @@ def test_a_part_that_fills_the_frame_stays_as_it_is():
     assert len(rows) == 0 and ((rest > 0) == (logits > 0)).all()
     rows, rest = refined_parts(Row(1, whole_view(100, 100, 128)), np.full((8, 8), -1.0, np.float32), 128, 1.3)
     assert rows == [] and not (rest > 0).any()
+
+
+@pytest.mark.parametrize(
+    ("side", "wanted"), [(0, None), (10, 16.0), (90, 200.0)], ids=["nothing found", "small", "fills the frame"]
+)
+def test_clicks_are_asked_again_with_the_found_mask(side, wanted):
+    logits = np.full((100, 200), -3.0, np.float32)
+    logits[5 : 5 + side, 5 : 5 + 2 * side] = 3.0
+    again = refined(_row((6.0, 6.0, True)), logits, 64, 1.3)
+    if wanted is None:
+        assert again is None
+    else:
+        assert again.view.side >= wanted
+        assert again.view.contains((5, 5, 5 + side, 5 + 2 * side))
+        np.testing.assert_array_equal(again.mask, logits)
+        assert again.points == [(6.0, 6.0, True)]

@@ -18,7 +18,7 @@ from samed2.nn.weights import fingerprint
 from samed2.predict.device import autocast, quick_on, resolve_device, resolve_precision
 from samed2.predict.feature_store import FeatureStore, to_device
 from samed2.predict.results import Answer
-from samed2.predict.rows import Row, looks, to_tensors
+from samed2.predict.rows import Row, to_tensors
 from samed2.predict.settings import Settings
 from samed2.predict.zoom import View, as_tensor, content_view, paste, sample, three_channels
 
@@ -55,25 +55,6 @@ class Engine:
     def autocast(self) -> Any:
         """The precision to compute in, as a context."""
         return autocast(self.device, self.dtype)
-
-    def look(
-        self,
-        scan: Scan,
-        frame: int,
-        rows: list[Row],
-        window: Window,
-        settings: Settings,
-        memory: SelectiveMemory | None,
-    ) -> tuple[list[Row], list[Answer]]:
-        """Ask each row through every view it may be seen in; keep the view of the surest answer."""
-        tried = [looks(r, settings.looks, scan.height, scan.width) if r.refine else [r] for r in rows]
-        flat = iter(self.ask(scan, frame, [row for some in tried for row in some], window, settings, memory))
-        kept: list[tuple[Row, Answer]] = []
-        for some in tried:
-            answers = [next(flat) for _ in some]
-            best = max(range(len(some)), key=lambda i: answers[i].iou[0])
-            kept.append((some[best], answers[best]))
-        return [row for row, _ in kept], [answer for _, answer in kept]
 
     def ask(
         self,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import torch
 
 from samed2.io import Scan, Window
 from samed2.memory import SelectiveMemory
+from samed2.predict.agreement import most_agreed
 from samed2.predict.engine import Engine
 from samed2.predict.results import Answer, ObjectPrediction, unite
-from samed2.predict.rows import Row, plan_rows, refined
+from samed2.predict.rows import Row, looks, plan_rows, refined
 from samed2.predict.settings import Settings
 from samed2.prompts import Prompts
 
@@ -44,15 +48,24 @@ def look_closely(
     settings: Settings,
     memory: SelectiveMemory | None,
 ) -> tuple[list[Row], list[Answer]]:
-    """Ask rows of one frame, those that can be refined a second time: each row as last asked, and its answer."""
-    rows, answers = engine.look(scan, frame, rows, window, settings, memory)
-    again = {
-        i: better
-        for i, row in enumerate(rows)
-        if row.refine and (better := refined(row, answers[i].logits[0], engine.size, settings.margin)) is not None
-    }
-    if again:
-        found = engine.ask(scan, frame, list(again.values()), window, settings, memory)
-        for (i, row), answer in zip(again.items(), found, strict=True):
-            rows[i], answers[i] = row, answer
-    return rows, answers
+    """Ask rows of one frame: each row as last asked, and its answer.
+
+    Clicks without a box are asked through views of several sizes, then once more around what most answers agree on.
+    That last answer takes the object for granted: its predicted IoU is averaged (geometrically) with the agreement.
+    """
+    tried = [looks(r, settings.looks, scan.height, scan.width) if r.refine else [r] for r in rows]
+    flat = iter(engine.ask(scan, frame, [row for some in tried for row in some], window, settings, memory))
+    asked, found, sure = [], [], {}
+    for index, some in enumerate(tried):
+        answers = [next(flat) for _ in some]
+        number = 0
+        if rows[index].refine:
+            number, answers[number], sure[index] = most_agreed(answers, rows[index].points)
+        asked.append(some[number])
+        found.append(answers[number])
+    again = {i: better for i in sure if (better := refined(asked[i], found[i].logits[0], engine.size, settings.margin))}
+    for (i, row), answer in zip(
+        again.items(), engine.ask(scan, frame, list(again.values()), window, settings, memory), strict=True
+    ):
+        asked[i], found[i] = row, replace(answer, iou=[math.sqrt(sure[i] * max(0.0, iou)) for iou in answer.iou])
+    return asked, found

@@ -244,7 +244,7 @@ class Predictor:
         """Find an object on a frame by the memory alone, without a prompt.
 
         The whole frame is compared with what is remembered (see `remember`, `whole`), then each larger part of the
-        answer is looked at again from near.
+        answer is looked at again from near. The confidence is that of the first look: whether it is the object at all.
 
         Args:
             task: only entries of this task; None takes all.
@@ -265,7 +265,7 @@ class Predictor:
         parts = self.engine.ask(scan, frame, rows, window, chosen, None)
         if (rest > 0).any():
             parts.append(replace(answer, logits=rest[None], iou=answer.iou[:1]))
-        return unite(1, parts, chosen)
+        return replace(unite(1, parts, chosen), confidence=answer.iou[0])
 
     def _needed_memory(self) -> SelectiveMemory:
         if self.memory is None:

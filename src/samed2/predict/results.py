@@ -20,7 +20,8 @@ class ObjectPrediction:
     Attributes:
         mask: (H, W) bool, `logits > 0` after clean-up.
         logits: (H, W) float32 on the frame's grid; the largest over the object's parts.
-        confidence: predicted IoU in [0, 1], the mean over parts weighted by area.
+        confidence: predicted IoU in [0, 1], the mean over parts weighted by area; of clicks alone it is also as low as
+            the answers through several views differ.
         object_score: logit that the object is on the frame at all.
         candidates: with `multimask`, (mask, confidence) of the three proposals, best first.
     """

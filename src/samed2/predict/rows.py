@@ -113,7 +113,7 @@ def looks(row: Row, sides: tuple[float, ...], height: int, width: int) -> list[R
 
 
 def refined(row: Row, logits: NDArray[np.float32], size: int, margin: float) -> Row | None:
-    """The row asked again through a view around its first answer, or None when that is empty or the whole frame.
+    """The row asked again through a view around its first answer, or None when that is empty.
 
     Args:
         logits: (H, W) first answer on the frame.
@@ -126,7 +126,10 @@ def refined(row: Row, logits: NDArray[np.float32], size: int, margin: float) -> 
     height, width = logits.shape
     inside = [found[min(int(y), height - 1), min(int(x), width - 1)] for y, x, positive in row.points if positive]
     wanted = {int(v) for v in inside if v} or {1 + int(np.argmax(np.bincount(found.ravel())[1:]))}
-    return _nearer(row, np.isin(found, list(wanted)), logits, size, margin)
+    part = np.isin(found, list(wanted))
+    return _nearer(row, part, logits, size, margin) or Row(
+        row.object_id, whole_view(height, width, size), row.points, None, logits
+    )
 
 
 def refined_parts(

@@ -16,8 +16,8 @@ class Settings:
         multimask: choose among the three multimask proposals by predicted IoU, and return all three.
             A single click always chooses among them.
         zoom: look at a square around the prompt, `margin` times as wide as the box, instead of the whole frame.
-        looks: widths of the views tried around clicks, as shares of the frame's longer side; the answer with the
-            highest predicted IoU is kept, then refined. More of them cost an encoding each.
+        looks: widths of the views tried around clicks, as shares of the frame's longer side; the answer that the
+            others agree with most is kept, then refined. More of them cost an encoding each.
         fill_holes, min_area: clean-up in pixels, see `clean`; 0 leaves the mask alone.
         memory: use the predictor's memory, when it has one.
         memories: how many entries to read for each view.
