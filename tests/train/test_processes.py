@@ -13,6 +13,7 @@ import pytest
 import torch
 from tests.generated import make_recipe
 
+from samed2.errors import InputError
 from samed2.train.checkpoint import read_state
 from samed2.train.recipe import load_recipe
 from samed2.train.trainer import CHECKPOINT, Trainer
@@ -34,9 +35,12 @@ from pathlib import Path
 import torch
 from samed2.train.recipe import load_recipe
 from samed2.train.trainer import Trainer
-trainer = Trainer(load_recipe(Path(sys.argv[1]), sys.argv[2:]))
+from samed2.train.sharding import local, whole
+trainer = Trainer(load_recipe(Path(sys.argv[1]), sys.argv[2:]), resume=True)
 trainer.train()
-torch.save(trainer.model.state_dict(), trainer.recipe.out / f"rank{trainer.processes.rank}.pt")
+state = trainer.model.state_dict()
+held = sum(local(value).numel() for value in state.values())
+torch.save({**whole(state), "held": torch.tensor(held)}, trainer.recipe.out / f"rank{trainer.processes.rank}.pt")
 """
 
 
@@ -72,16 +76,47 @@ def test_two_processes_train_as_one(recipe, tmp_path):
     kept = [read_state(tmp_path / name / CHECKPOINT, torch.device("cpu"))["model"] for name in ("one", "two")]
     for name, value in kept[0].items():
         torch.testing.assert_close(kept[1][name], value, atol=2e-4, rtol=2e-3, msg=name)
-    assert all(torch.equal(kept[1][name], value) for name, value in second.items())  # the other never saved
+    assert all(torch.equal(second[name], value) for name, value in kept[1].items())  # the other never saved
     assert set(first) == set(second)
     logs = [[json.loads(x) for x in (tmp_path / n / "log.jsonl").read_text().splitlines()] for n in ("one", "two")]
     assert [row["step"] for row in logs[0]] == [row["step"] for row in logs[1]] == [1, 2, 3, 3]
     assert logs[1][-1]["val_dice"] == pytest.approx(logs[0][-1]["val_dice"], abs=0.02)
 
 
-def test_two_processes_take_every_episode(recipe, tmp_path):
+@pytest.fixture(scope="module")
+def every_episode(recipe, tmp_path_factory) -> tuple[Path, list[str]]:
+    """The out folder of four steps of all kinds in two processes, and what they change in the recipe."""
     changes = ["stages.0.stream=0.4", "stages.0.memory=0.4", "stages.0.clips=0.3", "stages.0.correction=0.5"]
-    together(recipe, *changes, "stages.0.steps=6", "data.val_splits=[]", "optimizer.accumulate=2", f"out={tmp_path}")
-    second = torch.load(tmp_path / "rank1.pt", weights_only=True)
-    state = read_state(tmp_path / CHECKPOINT, torch.device("cpu"))
-    assert state["step"] == 6 and all(torch.equal(state["model"][n], v) for n, v in second.items())
+    changes += ["optimizer.accumulate=2", "data.val_splits=[]", "checkpoint_every=2"]
+    out = tmp_path_factory.mktemp("whole")
+    together(recipe, *changes, "stages.0.steps=4", f"out={out}")
+    return out, changes
+
+
+def test_two_processes_take_every_episode(every_episode):
+    out, _ = every_episode
+    second = torch.load(out / "rank1.pt", weights_only=True)
+    state = read_state(out / CHECKPOINT, torch.device("cpu"))
+    assert state["step"] == 4 and all(torch.equal(second[n], v) for n, v in state["model"].items())
+
+
+def test_sharded_processes_train_and_go_on_like_whole_ones(recipe, every_episode, tmp_path):
+    out, changes = every_episode
+    changes = [*changes, "optimizer.recompute=True", "sharded=True", f"out={tmp_path}"]
+    together(recipe, *changes, "stages.0.steps=2")
+    together(recipe, *changes, "stages.0.steps=4", "validate_every=4", "data.val_splits=['val']")
+    states = [read_state(folder / CHECKPOINT, torch.device("cpu")) for folder in (out, tmp_path)]
+    assert states[0]["step"] == states[1]["step"] == 4
+    for part in ("model", "average"):
+        for name, value in states[0][part].items():
+            torch.testing.assert_close(states[1][part][name], value, atol=2e-4, rtol=2e-3, msg=f"{part} {name}")
+    held = [int(torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)["held"]) for rank in (0, 1)]
+    count = sum(value.numel() for value in states[0]["model"].values())
+    assert sum(held) < 1.1 * count and max(held) < 0.7 * count
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["val_dice"] >= 0
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
+def test_fp16_is_not_sharded(recipe):
+    with pytest.raises(InputError, match="sharded: fp16"):
+        load_recipe(recipe, ["sharded=True", "precision=fp16"])

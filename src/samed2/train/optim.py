@@ -9,6 +9,7 @@ import torch
 from samed2.nn import SAMed2Model
 from samed2.train.parts import depth_scale
 from samed2.train.recipe import OptimizerRecipe, Recipe
+from samed2.train.sharding import local
 
 NO_DECAY = ("bias", "norm", "embed", "token", "no_memory", "no_object", "positional", "scale")
 
@@ -63,4 +64,5 @@ class MovingAverage:
         decay = min(self.decay, (1 + step) / (10 + step))
         names = list(self.values)
         current = model.state_dict()
-        torch._foreach_lerp_([self.values[n] for n in names], [current[n] for n in names], 1 - decay)
+        ours, theirs = ([local(values[n]) for n in names] for values in (self.values, current))
+        torch._foreach_lerp_(ours, theirs, 1 - decay)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from samed2.data.samples import BatchPlan
 from samed2.errors import InputError
@@ -133,11 +133,13 @@ class Recipe(Strict):
 
     patience: stop after so many validations without a better one and keep the best weights; 0 runs to the end and
     keeps the last.
+    sharded: spread weights, gradients and optimizer state over the processes, where there are several.
     """
 
     seed: int = 0
     device: str = "auto"
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
+    sharded: bool = False
     data: DataRecipe
     model: ModelRecipe = ModelRecipe()
     stages: list[StageRecipe]
@@ -156,6 +158,12 @@ class Recipe(Strict):
     checkpoint_every: int = Field(500, gt=0)
     validate_every: int = Field(1000, gt=0)
     patience: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _scaled(self) -> Recipe:
+        if self.sharded and self.precision == "fp16":
+            raise ValueError("sharded: fp16 needs a loss scaled alike in all processes; wanted bf16 or fp32")
+        return self
 
     @property
     def steps(self) -> int:

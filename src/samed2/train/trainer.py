@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from samed2.train.optim import MovingAverage, build_optimizers, learning_rate
 from samed2.train.parts import choose_parts, merge_lora, recompute
 from samed2.train.processes import Processes
 from samed2.train.recipe import Recipe, StageRecipe, load_recipe
+from samed2.train.sharding import spread, spread_optimizer, whole
 from samed2.train.start import build_model, keep_freed_memory, read_table, source_stamp, table_hash
 from samed2.train.validation import Validation
 
@@ -70,11 +72,12 @@ class Trainer:
         self.recipe = recipe
         self.console = Console(stderr=True)
         self.state = State()
-        self.processes = Processes(recipe.device, recipe.precision)
+        self.processes = Processes(recipe.device, recipe.precision, recipe.sharded)
         keep_freed_memory()
         torch.manual_seed(recipe.seed)
         self.model = build_model(recipe)
         choose_parts(self.model, recipe.model.train)
+        self.averaged = copy.deepcopy(self.model).to(self.processes.device).eval() if self.processes.first else None
         if recipe.optimizer.recompute:
             recompute(self.model)
         self.module = self.processes.wrap(self.model, recipe.loss)
@@ -153,13 +156,14 @@ class Trainer:
             scaler.unscale_(optimizer)
             for group in optimizer.param_groups:
                 group["lr"] = rate * group.get("scale", 1.0)
+        self.processes.settle(self.module)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip)
         for optimizer in self.optimizers:
             scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
         scaler.update()
         self.average.update(self.model, self.state.step)
-        return float(norm)
+        return float(whole(norm))
 
     def _routine(self, figures: list[dict[str, float]]) -> None:
         """Log, validate and write a checkpoint where a step calls for it."""
@@ -173,7 +177,7 @@ class Trainer:
             figures.clear()
         last = step == recipe.steps
         if recipe.data.val_splits and (step % recipe.validate_every == 0 or last):
-            self._judge(self.processes.agree(self.validate() if self.processes.first else {}))
+            self._judge(self.validate())
         if step % recipe.checkpoint_every == 0 or last or self._gave_up():
             self.save_checkpoint()
 
@@ -207,14 +211,14 @@ class Trainer:
             raise InputError(f"a process that makes batches ended ({error}); lower data.workers or rows") from error
 
     def validate(self) -> dict[str, float]:
-        """Scores of the averaged weights on `val`."""
-        assert self.validation is not None
-        current = {n: v.clone() for n, v in self.model.state_dict().items()}
-        self.model.load_state_dict(self.average.values)
-        with self.processes.autocast():
-            scores = self.validation.score(self.model)
-        self.model.load_state_dict(current)
-        return scores
+        """Scores of the averaged weights on `val`, in all processes."""
+        average, scores = whole(self.average.values), {}
+        if self.averaged is not None and self.validation is not None:
+            self.averaged.load_state_dict(average)
+            with self.processes.autocast():
+                scores = self.validation.score(self.averaged)
+        agreed: dict[str, float] = self.processes.agree(scores)
+        return agreed
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one line to log.jsonl.
@@ -252,6 +256,7 @@ class Trainer:
         self._keep(CHECKPOINT, state)
 
     def _keep(self, name: str, state: dict[str, Any]) -> None:
+        state = whole(state)
         if self.processes.first:
             write_state(state, self.recipe.out / name)
 
@@ -263,27 +268,28 @@ class Trainer:
                 f"{self.recipe.data.root}: was changed since {path} was written; start anew with another --out"
             )
         try:
-            self.model.load_state_dict(state["model"])
+            spread_out = self.model.state_dict()
+            self.model.load_state_dict({n: spread(v, spread_out.get(n, v)) for n, v in state["model"].items()})
             for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(values)
+                optimizer.load_state_dict(spread_optimizer(values, optimizer))
         except (RuntimeError, ValueError, KeyError) as error:
             raise InputError(f"{path}: is of another recipe ({str(error).splitlines()[0]})") from error
-        self.average.values = state["average"]
+        self.average.values = {n: spread(v, self.average.values[n]) for n, v in state["average"].items()}
         self.processes.scaler.load_state_dict(state.get("scaler", {}))
         self.state = State(**{name: state[name] for name in State.__dataclass_fields__ if name in state})
 
     def save_model(self) -> Path:
         """The averaged weights as fp16 safetensors with configuration and recipe, with `patience` the best ones."""
         target = self.recipe.out / "model"
-        if not self.processes.first:
+        chosen = {"step": self.state.step, "average": whole(self.average.values)}
+        if self.averaged is None:
             return target
         best = self.recipe.out / BEST
-        chosen = {"step": self.state.step, "average": self.average.values}
         if self.recipe.patience and best.is_file():
             chosen = read_state(best, self.processes.device)
-        self.model.load_state_dict(chosen["average"])
-        merge_lora(self.model)
-        weights.save(self.model, target, torch.float16)
+        self.averaged.load_state_dict(chosen["average"])
+        merge_lora(self.averaged)
+        weights.save(self.averaged, target, torch.float16)
         facts = {"version": __version__, "step": chosen["step"], "data": self.data_hash}
         with atomic_path(target / "recipe.json") as path:
             Path(path).write_text(json.dumps({**facts, "recipe": self.recipe.model_dump(mode="json")}, indent=1))
