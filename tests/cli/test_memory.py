@@ -34,6 +34,9 @@ def test_info(run: Any, tmp_path: Path) -> None:
     assert (code, err) == (0, "")
     assert "liver: 2" in out
     assert json.loads(run("memory", "info", path, "--json").out)["entries"] == 4
+    assert json.loads(run("memory", "info", "nano", "--json").out)["tasks"]
+    code, _, err = run("memory", "info", tmp_path)
+    assert code == 2 and str(tmp_path) in err
 
 
 def test_merge(run: Any, tmp_path: Path) -> None:

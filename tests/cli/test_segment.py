@@ -74,6 +74,32 @@ def test_prompts_of_all_kinds(segment: Any, image: Path, arguments: list[str], t
     assert (tmp_path / "disc_mask.png").exists()
 
 
+def test_what_the_memory_knows_is_found_without_a_prompt(segment: Any, tiny_model: Path, tmp_path: Path) -> None:
+    disc = np.asarray(Image.open(_disc(tmp_path / "disc.png"))) > 100
+    from samed2.io import read
+    from samed2.predict import Predictor
+
+    predictor = Predictor.from_pretrained(tiny_model, "cpu")
+    predictor.memory = predictor.new_memory(4)
+    predictor.remember(read(tmp_path / "disc.png"), disc, task="set/disc", whole=True)
+    predictor.memory.save(tmp_path / "bank.safetensors")
+    voxels = np.stack([np.asarray(Image.open(tmp_path / "disc.png")).T] * 3, axis=-1)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([1.0, 1, 2, 1])), tmp_path / "v.nii.gz")
+    code, out, err = segment(
+        "disc.png", "v.nii.gz", "--recall", "set/disc", "--memory", "bank.safetensors", "--out", "r"
+    )
+    assert (code, err) == (0, ""), err
+    assert _shown(tmp_path / "r") == ["disc_mask.png", "v_mask.nii.gz"] and out.count(": disc: ") == 2
+    found = predictor.find(read(tmp_path / "v.nii.gz"), {"disc": "set/disc"}, propagate="both")
+    assert segment("v.nii.gz", "--recall", "set/disc", "--memory", "bank.safetensors", "--propagate", "both").code == 0
+    kept = np.asarray(nibabel.load(tmp_path / "v_mask.nii.gz").dataobj)
+    np.testing.assert_array_equal(kept, found.labels.transpose(2, 1, 0))
+    code, _, err = segment("v.nii.gz", "--recall", "x", "--memory", "bank.safetensors", "--frame", "3")
+    assert code == 2 and "v.nii.gz: --frame 3: there are frames 0 to 2" in err
+    code, _, err = segment("v.nii.gz", "--recall", "x", "--memory", "bank.safetensors")
+    assert code == 2 and "no entry of task 'x'; it holds set/disc" in err
+
+
 def test_mask_prompt(segment: Any, image: Path, tmp_path: Path) -> None:
     rough = np.zeros((60, 80), np.uint8)
     rough[20:40, 30:50] = 255
@@ -135,6 +161,11 @@ def test_one_bad_image_of_many_does_not_stop_the_others(segment: Any, tmp_path: 
         (["disc.png", "--mask", "none.png"], "none.png: does not exist"),
         (["disc.png", "--box", BOX, "--window", "heart"], "unknown 'heart'"),
         (["disc.png", "--box", BOX, "--format", "tga"], "--format tga: unknown"),
+        (["disc.png", "--recall", "set/disc", "--box", BOX], "leave out --box"),
+        (["disc.png", "--recall", "a/disc", "--recall", "b/disc"], "'disc' was given twice"),
+        (["disc.png", "--recall", "disc="], "wanted TASK or NAME=TASK"),
+        (["disc.png", "--recall", "set/disc", "--object", "it"], "--object: with --recall"),
+        (["disc.png", "--recall", "set/disc"], "came without a memory"),
         (["disc.png", "--box", BOX, "--memory", "none.safetensors"], "none.safetensors: does not exist"),
         (["disc.png", "--box", BOX, "--out", "disc.png"], "is the image itself"),
         (["disc.png", "--box", BOX, "--out", "small.png/x.png"], "cannot be a folder"),

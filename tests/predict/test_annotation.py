@@ -111,7 +111,7 @@ def test_a_case_is_proposed_from_what_was_remembered(own, memory, scan, volume):
     assert found.objects[0].name == "blob" and found.provenance["proposal"] == "memory"
     assert uncertainty(found) == (pytest.approx(1 - alone.confidence, abs=1e-3) if alone.mask.any() else 1.0)
     whole = propose(own, volume, "blob", HOW)
-    assert whole.shape == volume.shape and whole.provenance["frame"] in (1, 3)
+    assert whole.shape == volume.shape and whole.provenance["surest"]["blob"] in (1, 3)
     assert 0 <= uncertainty(whole) <= 1
 
 

@@ -24,16 +24,24 @@ class PromptSource(Protocol):
 
 
 def prompt_source(
-    cases: Sequence[Path], objects: list[ObjectOptions], file: Path | None, frame: int | None
+    cases: Sequence[Path],
+    objects: list[ObjectOptions],
+    file: Path | None,
+    frame: int | None,
+    tasks: dict[str, str],
 ) -> PromptSource:
     """Return where prompts come from.
 
     Raises:
         InputError: no prompt at all, prompts of two kinds, or a prompts file that cannot be read or is for others.
     """
+    if tasks:
+        if objects or file is not None:
+            raise InputError("--recall: finds objects without prompts; leave out --box, --point, --mask and --prompts")
+        return NoPrompts(tasks, frame)
     if file is None:
         if not objects:
-            raise InputError("no prompt: got no --box, --point, --mask or --prompts; give at least one")
+            raise InputError("no prompt: got no --box, --point, --mask, --prompts or --recall; give at least one")
         return LinePrompts(objects, frame)
     if objects or frame is not None:
         raise InputError(f"--prompts {file}: cannot be combined with --box, --point, --mask or --frame")
@@ -52,6 +60,22 @@ class LinePrompts:
     def state(self, case: Path) -> Any:
         masks = [state_of(path) for entry in self._objects for path in entry.masks]
         return [[repr(entry) for entry in self._objects], self._frame, masks]
+
+
+class NoPrompts:
+    """Objects that the memory knows are sought in every case."""
+
+    def __init__(self, tasks: dict[str, str], frame: int | None) -> None:
+        self._tasks, self._frame = tasks, frame
+
+    def of(self, case: Path, scan: Scan) -> CasePrompts:
+        from samed2.prompts.types import Prompts
+        from samed2.prompts.volumes import CasePrompts, Sought
+
+        return CasePrompts(Prompts(), {}, Sought(self._tasks, self._frame))
+
+    def state(self, case: Path) -> Any:
+        return [self._tasks, self._frame]
 
 
 class FilePrompts:

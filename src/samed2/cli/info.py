@@ -78,7 +78,7 @@ def _machine() -> dict[str, Any]:
             **{name: _version(name) for name in LIBRARIES},
         },
         "devices": _devices(),
-        "built-in models": {folder.name: _model(folder) for folder in _built_in()} or "none",
+        "built-in models": {folder.name: _model(folder) for folder in built_in()} or "none",
         "hub models": HUB,
     }
 
@@ -103,7 +103,8 @@ def _devices() -> dict[str, str]:
     return found
 
 
-def _built_in() -> list[Path]:
+def built_in() -> list[Path]:
+    """The folders of the models that come with the package."""
     return sorted(config.parent for config in MODELS.glob("*/config.json"))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from samed2.cli.console import print_json, table, track
+from samed2.cli.info import built_in
 from samed2.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,10 +77,14 @@ def build(
 
 @app.command()
 def info(
-    file: Annotated[Path, typer.Argument(help="A memory file.")],
+    file: Annotated[Path, typer.Argument(help="A memory file, or a model that came with one: nano or a folder.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show what a memory file holds: entries, model, policy, tasks, modalities."""
+    """Show what a memory holds: entries, model, policy, tasks, modalities."""
+    if file.is_dir() or str(file) in {path.name for path in built_in()}:
+        from samed2.nn.weights import memory_file
+
+        file = memory_file(file, "own") or file
     _show(_load(file), as_json)
 
 

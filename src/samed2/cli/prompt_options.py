@@ -60,6 +60,24 @@ def parse_objects(
     return [] if not given else list(found.values())
 
 
+def parse_tasks(given: Sequence[str]) -> dict[str, str]:
+    """Return the task of each object of --recall by its name, which is the task's last part where none is said.
+
+    Raises:
+        InputError: an empty name or task, or two objects of one name.
+    """
+    tasks: dict[str, str] = {}
+    for text in given:
+        name, task = _split(text)
+        name = (name or task.rsplit("/", 1)[-1]).strip()
+        if not (name and task.strip()):
+            raise InputError(f"--recall {text}: wanted TASK or NAME=TASK (samed2 memory info FILE lists the tasks)")
+        if name in tasks:
+            raise InputError(f"--recall {text}: {name!r} was given twice; write another NAME=TASK")
+        tasks[name] = task.strip()
+    return tasks
+
+
 def _names(given: list[tuple[str, str, str | None, Any]], objects: list[str]) -> list[str]:
     used = list(dict.fromkeys(name for _, _, name, _ in given if name is not None))
     if objects:

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from samed2.errors import InputError
+
 if TYPE_CHECKING:
     from samed2.io import Scan, Segmentation
     from samed2.predict import Predictor
     from samed2.prompts.volumes import CasePrompts
 
 Progress = Callable[[int], None]
+LOOKS = 9  # frames on which an object is sought before it is followed
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ class Method:
 
 def frames_of(scan: Scan, given: CasePrompts, method: Method) -> int:
     """Return about how many frames will be segmented."""
+    if given.sought is not None:
+        looks = scan.num_frames if given.sought.frame is None else 1
+        return looks if method.propagate is None else min(looks, LOOKS) + scan.num_frames
     if method.propagate is not None and len(given.spans) < len(given.prompts.objects):
         return scan.num_frames
     prompted = given.prompts.frames()
@@ -69,19 +75,13 @@ def segment_case(
     """Segment a scan, with a journal where objects are followed.
 
     Raises:
-        InputError: as `Predictor.segment`.
+        InputError: as `Predictor.segment` and `Predictor.find`.
     """
-    direction: Any = method.propagate
-    return predictor.segment(
-        scan,
-        given.prompts,
-        window=method.window,
-        propagate=direction,
-        spans=given.spans,
-        progress=progress,
-        journal=journal,
-        **method.settings,
-    )
+    how: dict[str, Any] = {"window": method.window, "propagate": method.propagate, **method.settings}
+    how |= {"progress": progress, "journal": journal}
+    if given.sought is not None:
+        return predictor.find(scan, given.sought.tasks, frame=given.sought.frame, looks=LOOKS, **how)
+    return predictor.segment(scan, given.prompts, spans=given.spans, **how)
 
 
 def checked(scan: Scan, given: CasePrompts, method: Method) -> CasePrompts:
@@ -92,6 +92,9 @@ def checked(scan: Scan, given: CasePrompts, method: Method) -> CasePrompts:
     """
     from samed2.io import resolve_window
 
-    given.prompts.validate(scan)
+    if given.sought is None:
+        given.prompts.validate(scan)
+    elif given.sought.frame is not None and given.sought.frame >= scan.num_frames:
+        raise InputError(f"{scan.label}: --frame {given.sought.frame}: there are frames 0 to {scan.num_frames - 1}")
     resolve_window(scan, method.window)
     return given

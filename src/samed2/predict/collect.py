@@ -19,7 +19,7 @@ def collect(
     """Label map, confidence and presence of the objects of `prompts` on the scan's grid; provenance is left empty.
 
     Args:
-        answers: (frame, predictions), at least one prediction each; where objects overlap, the larger logit wins.
+        answers: (frame, predictions), at least one prediction each; where objects overlap, see `label_map`.
         progress: called with the number of each finished frame.
     """
     objects = {i: SegmentedObject(i, entry.name) for i, entry in prompts.objects.items()}

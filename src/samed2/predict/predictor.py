@@ -21,6 +21,7 @@ from samed2.nn.weights import load, memory_file
 from samed2.predict.collect import collect
 from samed2.predict.engine import Engine
 from samed2.predict.feature_store import FeatureStore
+from samed2.predict.find import look_for, named, shown, spread, surest, with_lost
 from samed2.predict.frame import predict_frame
 from samed2.predict.journal import Journal, key_of
 from samed2.predict.propagation import Direction, propagate
@@ -96,7 +97,7 @@ class Predictor:
     ) -> Segmentation:
         """Segment every prompted frame, or with `propagate` the whole volume or video from them.
 
-        Where objects overlap, a pixel goes to the one with the larger logit (the earlier id when equal).
+        Where objects overlap, one that lies within another is on top; else a pixel goes to the larger logit.
 
         Args:
             scan: or the file to read.
@@ -266,6 +267,62 @@ class Predictor:
         if (rest > 0).any():
             parts.append(replace(answer, logits=rest[None], iou=answer.iou[:1]))
         return replace(unite(1, parts, chosen), confidence=answer.iou[0])
+
+    def find(
+        self,
+        scan: Scan | str | PathLike[str],
+        tasks: Mapping[str, str],
+        *,
+        frame: int | None = None,
+        propagate: Direction | None = None,
+        looks: int = 9,
+        condition: bool = False,
+        window: str | Window | None = None,
+        progress: Callable[[int], None] | None = None,
+        journal: str | PathLike[str] | None = None,
+        **settings: Any,
+    ) -> Segmentation:
+        """Segment objects by the memory alone, without a prompt, see `recall`.
+
+        Every frame is looked at by itself, and stays empty where the object score says that the object is not there;
+        a lone frame shows its answer in any case. With `propagate` each object is followed from the frame on which it
+        is found most surely.
+
+        Args:
+            scan: or the file to read.
+            tasks: by the name of each object the task whose entries it is known from.
+            frame: look at this frame alone.
+            looks: with `propagate`, how many frames, spread evenly, are looked at.
+            condition: let the memory also speak while an object is followed, which takes a single task.
+            window, propagate, progress, journal, settings: as for `segment`.
+
+        Raises:
+            InputError: no memory or no entry of a task, or as `segment`.
+        """
+        start = time.perf_counter()
+        scan = scan if isinstance(scan, Scan) else read(scan)
+        resolved, chosen, names = resolve_window(scan, window), settings_from(settings), named(tasks)
+        if condition and len(tasks) > 1:
+            raise InputError(f"condition: got {len(tasks)} tasks, wanted one, whose entries are read")
+        follow = propagate is not None and scan.num_frames > 1
+        frames = spread(scan.num_frames, looks) if follow else list(range(scan.num_frames))
+        answers = look_for(self, scan, tasks.values(), frames if frame is None else [frame], resolved, settings)
+        notes: dict[str, Any] = {"tasks": dict(tasks), "propagate": propagate}
+        if not follow:
+            result = collect(scan, names, answers, progress)
+        else:
+            best = surest(answers, progress)
+            notes["surest"] = {names.objects[number].name: at for number, (at, _) in best.items()}
+            reading = {"memory": condition, "task": next(iter(tasks.values())) if condition else None}
+            how = {**settings, **reading, "window": resolved, "propagate": propagate, "progress": progress}
+            prompts = shown(best, names)
+            result = (
+                self.segment(scan, prompts, journal=journal, **how) if prompts.objects else collect(scan, prompts, [])
+            )
+            result = with_lost(result, best, names)
+        seconds = round(time.perf_counter() - start, 4)
+        result.provenance = {**self.describe(resolved, chosen), **result.provenance, **notes, "seconds": seconds}
+        return result
 
     def _needed_memory(self) -> SelectiveMemory:
         if self.memory is None:

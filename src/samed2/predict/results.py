@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from samed2.predict.postprocess import clean
 from samed2.predict.settings import Settings
 
+WITHIN = 0.9  # share of an object from which it counts as lying within another
+
 
 @dataclass
 class ObjectPrediction:
@@ -71,11 +73,24 @@ def unite(object_id: int, parts: list[Answer], settings: Settings) -> ObjectPred
 
 
 def label_map(found: list[ObjectPrediction], dtype: np.dtype) -> NDArray[Any]:
-    """(H, W) label map; a pixel of several masks goes to the largest logit."""
+    """(H, W) label map. Of two objects that overlap, one that lies within the other is on top of it (the cup of an
+    optic disc, the nucleus of a cell); else a pixel goes to the larger logit, the earlier id where they are equal.
+    """
     labels = np.zeros(found[0].mask.shape, dtype)
     best = np.full(labels.shape, -np.inf, np.float32)
-    for entry in sorted(found, key=lambda e: e.id):
-        wins = entry.mask & (entry.logits > best)
+    areas = {entry.id: np.count_nonzero(entry.mask) for entry in found}
+    below: list[ObjectPrediction] = []
+    for entry in sorted(found, key=lambda e: (-areas[e.id], e.id)):
+        wins = entry.mask & ((entry.logits > best) | ((entry.logits == best) & (entry.id < labels)))
+        taken = set(np.unique(labels[entry.mask]).tolist())
+        for other in below:
+            if other.id in taken and areas[entry.id] < areas[other.id] and _within(entry.mask, other.mask):
+                wins |= entry.mask & (labels == other.id)
         labels[wins] = entry.id
         best[wins] = entry.logits[wins]
+        below.append(entry)
     return labels
+
+
+def _within(inner: NDArray[np.bool_], outer: NDArray[np.bool_]) -> bool:
+    return np.count_nonzero(inner & outer) >= WITHIN * np.count_nonzero(inner)

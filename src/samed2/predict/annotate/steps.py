@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samed2.errors import InputError
-from samed2.io import Scan, Segmentation, SegmentedObject, Window, resolve_window
+from samed2.io import Scan, Segmentation, Window, resolve_window
 from samed2.predict.predictor import Predictor
-from samed2.predict.results import ObjectPrediction
-from samed2.predict.settings import settings_from
 from samed2.prompts import Prompts
 
 
@@ -51,25 +49,17 @@ def propose(predictor: Predictor, scan: Scan, task: str, how: How) -> Segmentati
     Raises:
         InputError: the predictor has no memory of the task, or the scan cannot be read.
     """
-    window = resolve_window(scan, how.window)
-    count = min(how.looks, scan.num_frames)
-    frames = sorted({int(f) for f in (np.arange(count) + 0.5) * scan.num_frames / count})
-    best: tuple[float, int, ObjectPrediction] | None = None
-    for frame in frames:
-        found = predictor.recall(scan, frame, task=task, window=window, **how.settings)
-        found = ObjectPrediction(1, found.mask, found.logits, found.confidence, found.object_score)
-        sure = _sureness(found)
-        if best is None or sure > best[0]:
-            best = (sure, frame, found)
-    assert best is not None
-    sure, frame, found = best
-    notes = {"proposal": "memory", "frame": frame, "looked_at": len(frames)}
-    if scan.num_frames == 1 or sure < 0:
-        return _single(predictor, scan, task, frame, found, how, notes)
-    prompts = Prompts().add_mask(1, frame, found.mask)
-    prompts.add_object(1, task)
-    result = _follow(predictor, scan, prompts, task, how)
-    result.provenance.update(notes)
+    many = scan.num_frames > 1
+    result = predictor.find(
+        scan,
+        {task: task},
+        propagate="both" if many else None,
+        looks=how.looks,
+        condition=how.condition,
+        window=how.window,
+        **how.settings,
+    )
+    result.provenance["proposal"] = "memory"
     return result
 
 
@@ -121,22 +111,6 @@ def _follow(predictor: Predictor, scan: Scan, prompts: Prompts, task: str, how: 
     settings = {**how.settings, "memory": how.condition, "task": task if how.condition else None}
     direction: Any = "both" if scan.num_frames > 1 else None
     return predictor.segment(scan, prompts, window=how.window, propagate=direction, **settings)
-
-
-def _single(
-    predictor: Predictor, scan: Scan, task: str, frame: int, found: ObjectPrediction, how: How, notes: dict[str, Any]
-) -> Segmentation:
-    """One answer as a segmentation of its scan."""
-    labels = np.zeros(scan.shape, np.uint8)
-    labels[frame] = found.mask
-    seen = bool(found.mask.any()) and found.object_score > 0
-    entry = SegmentedObject(1, task, confidence={frame: round(found.confidence, 4)}, present={frame: seen})
-    made = predictor.describe(resolve_window(scan, how.window), settings_from(how.settings))
-    return Segmentation(labels, [entry], scan.geometry, {**made, **notes}, scan.name, scan.properties)
-
-
-def _sureness(found: ObjectPrediction) -> float:
-    return found.confidence if found.mask.any() and found.object_score > 0 else -1.0
 
 
 def _object(prompts: Prompts, task: str) -> Any:
