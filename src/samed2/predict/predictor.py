@@ -33,6 +33,8 @@ from samed2.predict.spans import Allowed, Span, allowed_frames, checked_spans, l
 from samed2.predict.tracking import Tracking
 from samed2.prompts import Prompts
 
+NEAR = 0.2  # weight of the look from near in the confidence of what was found without a prompt (tuned on `val`)
+
 
 class Predictor:
     """A model ready to segment.
@@ -245,7 +247,8 @@ class Predictor:
         """Find an object on a frame by the memory alone, without a prompt.
 
         The whole frame is compared with what is remembered (see `remember`, `whole`), then each larger part of the
-        answer is looked at again from near. The confidence is that of the first look: whether it is the object at all.
+        answer is looked at again from near. The confidence is mostly that of the first look: whether it is the object at
+        all.
 
         Args:
             task: only entries of this task; None takes all.
@@ -266,7 +269,8 @@ class Predictor:
         parts = self.engine.ask(scan, frame, rows, window, chosen, None)
         if (rest > 0).any():
             parts.append(replace(answer, logits=rest[None], iou=answer.iou[:1]))
-        return replace(unite(1, parts, chosen), confidence=answer.iou[0])
+        near = unite(1, parts, chosen)
+        return replace(near, confidence=(1 - NEAR) * answer.iou[0] + NEAR * near.confidence)
 
     def find(
         self,
