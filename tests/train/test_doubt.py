@@ -61,12 +61,27 @@ def test_a_closed_gate_scales_mask_and_iou_loss_but_not_the_object_score():
         assert (gated - score).item() == pytest.approx(0.1 * (whole - score).item(), rel=1e-5)
 
 
+def pulls(found: Candidates, goal: Goal, weights: LossRecipe) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The loss, and its gradients with regard to mask logits and predicted IoUs."""
+    parts = [found.logits.clone().requires_grad_(), found.iou.clone().requires_grad_()]
+    loss, _ = segmentation_loss(found._replace(logits=parts[0], iou=parts[1]), goal, weights, False)
+    loss.backward()
+    return loss.detach(), [part.grad for part in parts]
+
+
 def test_an_open_gate_changes_nothing():
     found, goal = rows(3)
     agreed = found._replace(iou=torch.full((3, 4), 0.3))
-    plain, _ = segmentation_loss(agreed, goal, LossRecipe(), False)
-    gated, figures = segmentation_loss(agreed, goal, LossRecipe(gate=GATE), False)
-    assert torch.equal(plain, gated) and figures["believed"] == 1
+    plain, gated = (pulls(agreed, goal, LossRecipe(gate=gate)) for gate in (None, GATE))
+    assert torch.equal(plain[0], gated[0])
+    assert all(one.abs().sum() > 0 and torch.equal(one, other) for one, other in zip(plain[1], gated[1], strict=True))
+
+
+def test_doubted_rows_pull_less():
+    found, goal = rows(3)
+    plain, gated = (pulls(found, goal, LossRecipe(gate=gate)) for gate in (None, GATE))
+    for one, other in zip(plain[1], gated[1], strict=True):
+        torch.testing.assert_close(other, 0.1 * one)
 
 
 def test_a_share_of_every_data_set_gets_worse_masks(tmp_path):

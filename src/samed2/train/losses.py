@@ -113,7 +113,8 @@ def segmentation_loss(
         if weights.gate is not None:
             believed = gate_weight(sure, found, weights.gate) * shown + (1 - shown)
             figures |= {"believed": float(mean_of(believed, shown))} if shown.any() else {}
-            masks, iou = masks * believed, iou * believed
+    if weights.gate is not None:
+        masks, iou = masks * believed, iou * believed
     loss = mean_of(masks, shown) + mean_of(weights.iou * iou + weights.presence * score, counted)
     return loss, figures
 
