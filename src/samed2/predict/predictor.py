@@ -247,8 +247,7 @@ class Predictor:
         """Find an object on a frame by the memory alone, without a prompt.
 
         The whole frame is compared with what is remembered (see `remember`, `whole`), then each larger part of the
-        answer is looked at again from near. The confidence is mostly that of the first look: whether it is the object at
-        all.
+        answer is looked at again from near. The confidence is mostly that of the first look: whether it is the object.
 
         Args:
             task: only entries of this task; None takes all.
