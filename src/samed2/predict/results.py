@@ -93,4 +93,4 @@ def label_map(found: list[ObjectPrediction], dtype: np.dtype) -> NDArray[Any]:
 
 
 def _within(inner: NDArray[np.bool_], outer: NDArray[np.bool_]) -> bool:
-    return np.count_nonzero(inner & outer) >= WITHIN * np.count_nonzero(inner)
+    return bool(np.count_nonzero(inner & outer) >= WITHIN * np.count_nonzero(inner))
