@@ -96,7 +96,7 @@ def test_boxes_and_points_turn_into_frame_y_x() -> None:
 
 def test_a_box_of_six_numbers_says_its_slices() -> None:
     scan = Scan.from_array(np.zeros((9, 20, 30), np.uint8), kind="volume")
-    prompts, spans, _ = build_prompts(parse_objects(["x=1,2,3,11,12,8"], [], [], []), scan, None)
+    prompts, spans = build_prompts(parse_objects(["x=1,2,3,11,12,8"], [], [], []), scan, None)
     assert prompts.objects[1].boxes == [(5, 2.0, 1.0, 12.0, 11.0)]
     assert spans == {1: (3, 7)}
     with pytest.raises(InputError, match="--box 1,2,30,11,12,38: slices 30 to 37 do not exist, wanted some of 0 to 8"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from samed2.cli.prompt_options import ObjectOptions, build_prompts
 from samed2.cli.run_report import state_of
+from samed2.cli.segment_case import Sought
 from samed2.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class PromptSource(Protocol):
     """Gives the prompts of a case, and what they depend on, to tell whether a result is still theirs."""
 
-    def of(self, case: Path, scan: Scan) -> CasePrompts: ...
+    def of(self, case: Path, scan: Scan) -> CasePrompts | Sought: ...
 
     def state(self, case: Path) -> Any: ...
 
@@ -38,7 +39,7 @@ def prompt_source(
     if tasks:
         if objects or file is not None:
             raise InputError("--recall: finds objects without prompts; leave out --box, --point, --mask and --prompts")
-        return NoPrompts(tasks, frame)
+        return NoPrompts(Sought(tasks, frame))
     if file is None:
         if not objects:
             raise InputError("no prompt: got no --box, --point, --mask, --prompts or --recall; give at least one")
@@ -65,17 +66,14 @@ class LinePrompts:
 class NoPrompts:
     """Objects that the memory knows are sought in every case."""
 
-    def __init__(self, tasks: dict[str, str], frame: int | None) -> None:
-        self._tasks, self._frame = tasks, frame
+    def __init__(self, sought: Sought) -> None:
+        self._sought = sought
 
-    def of(self, case: Path, scan: Scan) -> CasePrompts:
-        from samed2.prompts.types import Prompts
-        from samed2.prompts.volumes import CasePrompts, Sought
-
-        return CasePrompts(Prompts(), {}, Sought(self._tasks, self._frame))
+    def of(self, case: Path, scan: Scan) -> Sought:
+        return self._sought
 
     def state(self, case: Path) -> Any:
-        return [self._tasks, self._frame]
+        return [self._sought.tasks, self._sought.frame]
 
 
 class FilePrompts:

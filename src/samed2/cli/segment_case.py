@@ -19,6 +19,14 @@ LOOKS = 9  # frames on which an object is sought before it is followed
 
 
 @dataclass(frozen=True)
+class Sought:
+    """Objects to find without prompts: by name the task that the memory knows them from; `frame`: look at it alone."""
+
+    tasks: dict[str, str]
+    frame: int | None
+
+
+@dataclass(frozen=True)
 class Reading:
     """How files are read: options of `samed2.io.read`, and what images of a folder are frames of."""
 
@@ -52,10 +60,10 @@ class Method:
     settings: dict[str, Any]
 
 
-def frames_of(scan: Scan, given: CasePrompts, method: Method) -> int:
+def frames_of(scan: Scan, given: CasePrompts | Sought, method: Method) -> int:
     """Return about how many frames will be segmented."""
-    if given.sought is not None:
-        looks = scan.num_frames if given.sought.frame is None else 1
+    if isinstance(given, Sought):
+        looks = scan.num_frames if given.frame is None else 1
         return looks if method.propagate is None else min(looks, LOOKS) + scan.num_frames
     if method.propagate is not None and len(given.spans) < len(given.prompts.objects):
         return scan.num_frames
@@ -67,7 +75,7 @@ def frames_of(scan: Scan, given: CasePrompts, method: Method) -> int:
 def segment_case(
     predictor: Predictor,
     scan: Scan,
-    given: CasePrompts,
+    given: CasePrompts | Sought,
     method: Method,
     progress: Progress,
     journal: Path | None = None,
@@ -79,12 +87,12 @@ def segment_case(
     """
     how: dict[str, Any] = {"window": method.window, "propagate": method.propagate, **method.settings}
     how |= {"progress": progress, "journal": journal}
-    if given.sought is not None:
-        return predictor.find(scan, given.sought.tasks, frame=given.sought.frame, looks=LOOKS, **how)
+    if isinstance(given, Sought):
+        return predictor.find(scan, given.tasks, frame=given.frame, looks=LOOKS, **how)
     return predictor.segment(scan, given.prompts, spans=given.spans, **how)
 
 
-def checked(scan: Scan, given: CasePrompts, method: Method) -> CasePrompts:
+def checked(scan: Scan, given: CasePrompts | Sought, method: Method) -> CasePrompts | Sought:
     """Check prompts and window against the scan, before any work is done.
 
     Raises:
@@ -92,9 +100,9 @@ def checked(scan: Scan, given: CasePrompts, method: Method) -> CasePrompts:
     """
     from samed2.io import resolve_window
 
-    if given.sought is None:
+    if not isinstance(given, Sought):
         given.prompts.validate(scan)
-    elif given.sought.frame is not None and given.sought.frame >= scan.num_frames:
-        raise InputError(f"{scan.label}: --frame {given.sought.frame}: there are frames 0 to {scan.num_frames - 1}")
+    elif given.frame is not None and given.frame >= scan.num_frames:
+        raise InputError(f"{scan.label}: --frame {given.frame}: there are frames 0 to {scan.num_frames - 1}")
     resolve_window(scan, method.window)
     return given

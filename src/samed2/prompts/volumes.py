@@ -19,24 +19,14 @@ SPACES = ("RAS", "LPS")
 Spans = dict[int, tuple[int, int]]
 
 
-class Sought(NamedTuple):
-    """Objects known from a memory: by name the task of their entries; `frame`: the only one to look at."""
-
-    tasks: dict[str, str]
-    frame: int | None
-
-
 class CasePrompts(NamedTuple):
-    """The prompts of one scan.
+    """The prompts of one scan, and per object id the first and last frame that it may lie on.
 
-    Attributes:
-        spans: per object id the first and last frame that it may lie on; without a span it may lie on any.
-        sought: objects to find without a prompt, in place of all prompts.
+    An object without a span may lie on any frame.
     """
 
     prompts: Prompts
     spans: Spans
-    sought: Sought | None = None
 
 
 def widen(spans: Spans, object_id: int, first: int, last: int) -> None:
