@@ -19,6 +19,7 @@ import resource
 import subprocess
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,14 +96,16 @@ def measure(options: argparse.Namespace) -> None:
     model = built_in() if trained else random_model(small, compatible, options.seed)
     side = 256 if trained else model.config.image_size  # the built-in model looks through views of its own
     frames = film(options.frames, side, options.seed)
-    boxes = [(10 + 12 * i, 8 + 15 * i, 50 + 13 * i, 60 + 10 * i) for i in range(5)]
-    if trained:  # boxes of the discs
-        radii = [(150 + 40 * i) ** 0.5 for i in range(5)]
-        boxes = [(30 + 12 * i - r, 34 + 12 * i - r, 30 + 12 * i + r, 34 + 12 * i + r) for i, r in enumerate(radii)]
-    boxes = [tuple(round(v * side / 128) for v in box) for box in boxes[: options.objects]]
-    runner = run_theirs if options.side == "theirs" else run_ours
-    runner(model, frames[:WARM_UP], boxes, options.side, whole=not trained)
-    masks, seconds = runner(model, frames, boxes, options.side, whole=not trained)
+    if trained:
+        discs = [disc(i) for i in range(options.objects)]
+        boxes = [(y - s**0.5, x - s**0.5, y + s**0.5, x + s**0.5) for y, x, s in discs]
+    else:
+        boxes = [(10 + 12 * i, 8 + 15 * i, 50 + 13 * i, 60 + 10 * i) for i in range(options.objects)]
+    boxes = [tuple(round(v * side / 128) for v in box) for box in boxes]
+    ours = partial(run_ours, side=options.side, whole=not trained)
+    runner = run_theirs if options.side == "theirs" else ours
+    runner(model, frames[:WARM_UP], boxes)
+    masks, seconds = runner(model, frames, boxes)
     np.save(options.masks, masks)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(json.dumps({"fps": len(frames) / seconds, "peak_mb": peak}))
@@ -133,6 +136,11 @@ def random_model(small: bool, compatible: bool, seed: int) -> Any:
     return model.eval()
 
 
+def disc(number: int) -> tuple[float, float, float]:
+    """Centre (y, x) and squared radius of a disc on the first frame, on a side of 128."""
+    return 30 + 12 * number, 34 + 12 * number, 150 + 40 * number
+
+
 def film(count: int, side: int, seed: int) -> np.ndarray:
     """(T, side, side) uint8: discs that move over noise."""
     rng = np.random.default_rng(seed)
@@ -141,7 +149,8 @@ def film(count: int, side: int, seed: int) -> np.ndarray:
     for t in range(count):
         frame = rng.integers(0, 90, (side, side)).astype(float)
         for i in range(5):
-            frame += 70 * ((y - 30 - 12 * i - t / 2) ** 2 + (x - 34 - 12 * i - t / 3) ** 2 < 150 + 40 * i)
+            cy, cx, squared = disc(i)
+            frame += 70 * ((y - cy - t / 2) ** 2 + (x - cx - t / 3) ** 2 < squared)
         frames.append(np.clip(frame, 0, 255))
     return np.stack(frames).astype(np.uint8)
 
@@ -171,7 +180,7 @@ def run_ours(model: Any, frames: np.ndarray, boxes: list[Any], side: str, whole:
 
 
 @torch.inference_mode()
-def run_theirs(model: Any, frames: np.ndarray, boxes: list[Any], side: str, whole: bool) -> tuple[np.ndarray, float]:
+def run_theirs(model: Any, frames: np.ndarray, boxes: list[Any]) -> tuple[np.ndarray, float]:
     from transformers import Sam2VideoModel
     from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 

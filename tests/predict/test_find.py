@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from samed2.errors import InputError
-from samed2.io import Scan
+from samed2.io import Scan, resolve_window
 from samed2.predict import ObjectPrediction, Predictor
 from samed2.predict.find import look_for, named, shown, spread, surest, with_lost
 from samed2.predict.results import label_map
@@ -62,7 +62,7 @@ def test_frames_are_looked_at_one_by_one(knowing, volume, frame):
 
 def test_followed_from_where_it_is_surest(knowing, volume):
     names, told = named(TASKS), []
-    best = surest(look_for(knowing, volume, TASKS.values(), [1, 3], volume_window(volume), {}))
+    best = surest(look_for(knowing, volume, TASKS.values(), [1, 3], resolve_window(volume), {}))
     followed = knowing.find(volume, TASKS, propagate="both", looks=2, progress=told.append)
     prompts = shown(best, names)
     assert followed.provenance["surest"] == {name: best[i][0] for i, name in enumerate(TASKS, start=1)}
@@ -70,12 +70,6 @@ def test_followed_from_where_it_is_surest(knowing, volume):
     if prompts.objects:
         again = knowing.segment(volume, prompts, propagate="both", memory=False)
         np.testing.assert_array_equal(followed.labels, again.labels)
-
-
-def volume_window(volume: Scan):
-    from samed2.io import resolve_window
-
-    return resolve_window(volume)
 
 
 def test_what_was_not_found_is_told_as_absent(knowing, volume):
@@ -88,7 +82,7 @@ def test_what_was_not_found_is_told_as_absent(knowing, volume):
 
 
 def test_the_first_of_equals_is_surest_and_empty_never():
-    answers = [(at, [prediction(1, square(4), sure=0.5), prediction(2, square(0) & False)]) for at in range(3)]
+    answers = [(at, [prediction(1, square(4), sure=0.5), prediction(2, square(0))]) for at in range(3)]
     answers.append((3, [prediction(1, square(4), sure=0.4), prediction(2, square(2), sure=0.1)]))
     assert {number: at for number, (at, _) in surest(answers).items()} == {1: 0, 2: 3}
 
@@ -126,7 +120,7 @@ def test_what_cannot_be_looked_for(knowing, volume, tasks, options, words):
         ((square(12), 2.0), (square(8, 8), 2.0), 1),  # equal: the earlier id
         ((square(12), 1.0), (square(12), 2.0), 2),  # the same mask twice
         ((square(12), 2.0), (square(12), 2.0), 1),
-        ((square(12), 2.0), (square(0) & False, 9.0), None),
+        ((square(12), 2.0), (square(0), 9.0), None),
     ],
 )
 def test_which_of_two_is_on_top(first, second, shared):

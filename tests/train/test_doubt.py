@@ -72,8 +72,9 @@ def pulls(found: Candidates, goal: Goal, weights: LossRecipe) -> tuple[torch.Ten
 def test_an_open_gate_changes_nothing():
     found, goal = rows(3)
     agreed = found._replace(iou=torch.full((3, 4), 0.3))
+    _, figures = segmentation_loss(agreed, goal, LossRecipe(gate=GATE), False)
     plain, gated = (pulls(agreed, goal, LossRecipe(gate=gate)) for gate in (None, GATE))
-    assert torch.equal(plain[0], gated[0])
+    assert torch.equal(plain[0], gated[0]) and figures["believed"] == 1
     assert all(one.abs().sum() > 0 and torch.equal(one, other) for one, other in zip(plain[1], gated[1], strict=True))
 
 

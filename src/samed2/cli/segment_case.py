@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from samed2.prompts.volumes import CasePrompts
 
 Progress = Callable[[int], None]
-LOOKS = 9  # frames on which an object is sought before it is followed
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,8 @@ class Method:
 def frames_of(scan: Scan, given: CasePrompts | Sought, method: Method) -> int:
     """Return about how many frames will be segmented."""
     if isinstance(given, Sought):
+        from samed2.predict.find import LOOKS
+
         looks = scan.num_frames if given.frame is None else 1
         return looks if method.propagate is None else min(looks, LOOKS) + scan.num_frames
     if method.propagate is not None and len(given.spans) < len(given.prompts.objects):
@@ -88,7 +89,7 @@ def segment_case(
     how: dict[str, Any] = {"window": method.window, "propagate": method.propagate, **method.settings}
     how |= {"progress": progress, "journal": journal}
     if isinstance(given, Sought):
-        return predictor.find(scan, given.tasks, frame=given.frame, looks=LOOKS, **how)
+        return predictor.find(scan, given.tasks, frame=given.frame, **how)
     return predictor.segment(scan, given.prompts, spans=given.spans, **how)
 
 

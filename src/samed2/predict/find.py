@@ -16,6 +16,7 @@ from samed2.prompts import Prompts
 if TYPE_CHECKING:
     from samed2.predict.predictor import Predictor
 
+LOOKS = 9  # frames of a volume or video on which an object is sought before it is followed
 Answers = Iterable[tuple[int, list[ObjectPrediction]]]
 
 

@@ -21,7 +21,7 @@ from samed2.nn.weights import load, memory_file
 from samed2.predict.collect import collect
 from samed2.predict.engine import Engine
 from samed2.predict.feature_store import FeatureStore
-from samed2.predict.find import look_for, named, shown, spread, surest, with_lost
+from samed2.predict.find import LOOKS, look_for, named, shown, spread, surest, with_lost
 from samed2.predict.frame import predict_frame
 from samed2.predict.journal import Journal, key_of
 from samed2.predict.propagation import Direction, propagate
@@ -278,7 +278,7 @@ class Predictor:
         *,
         frame: int | None = None,
         propagate: Direction | None = None,
-        looks: int = 9,
+        looks: int = LOOKS,
         condition: bool = False,
         window: str | Window | None = None,
         progress: Callable[[int], None] | None = None,

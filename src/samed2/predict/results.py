@@ -78,19 +78,14 @@ def label_map(found: list[ObjectPrediction], dtype: np.dtype) -> NDArray[Any]:
     """
     labels = np.zeros(found[0].mask.shape, dtype)
     best = np.full(labels.shape, -np.inf, np.float32)
-    areas = {entry.id: np.count_nonzero(entry.mask) for entry in found}
-    below: list[ObjectPrediction] = []
+    masks = {entry.id: entry.mask for entry in found}
+    areas = {number: np.count_nonzero(mask) for number, mask in masks.items()}
     for entry in sorted(found, key=lambda e: (-areas[e.id], e.id)):
         wins = entry.mask & ((entry.logits > best) | ((entry.logits == best) & (entry.id < labels)))
-        taken = set(np.unique(labels[entry.mask]).tolist())
-        for other in below:
-            if other.id in taken and areas[entry.id] < areas[other.id] and _within(entry.mask, other.mask):
-                wins |= entry.mask & (labels == other.id)
+        area = areas[entry.id]
+        for below in set(np.unique(labels[entry.mask]).tolist()) - {0}:
+            if area < areas[below] and np.count_nonzero(entry.mask & masks[below]) >= WITHIN * area:
+                wins |= entry.mask & (labels == below)
         labels[wins] = entry.id
         best[wins] = entry.logits[wins]
-        below.append(entry)
     return labels
-
-
-def _within(inner: NDArray[np.bool_], outer: NDArray[np.bool_]) -> bool:
-    return bool(np.count_nonzero(inner & outer) >= WITHIN * np.count_nonzero(inner))

@@ -110,11 +110,10 @@ def segmentation_loss(
         figures = {"off": float(mean_of((sure - found).abs(), counted))}
         if shown.any():
             figures |= {"iou": float(mean_of(found, shown)), "best": float(mean_of(truth.amax(dim=1), shown))}
-        if weights.gate is not None:
-            likely = truth.amax(dim=1) if ambiguous else found  # a mask that one of several answers has is sound
-            believed = gate_weight(sure, likely, weights.gate) * shown + (1 - shown)
-            figures |= {"believed": float(mean_of(believed, shown))} if shown.any() else {}
     if weights.gate is not None:
+        likely = truth.amax(dim=1) if ambiguous else found  # a mask that one of several answers has is sound
+        believed = gate_weight(sure, likely, weights.gate) * shown + (1 - shown)
+        figures |= {"believed": float(mean_of(believed, shown))} if shown.any() else {}
         masks, iou = masks * believed, iou * believed
     loss = mean_of(masks, shown) + mean_of(weights.iou * iou + weights.presence * score, counted)
     return loss, figures

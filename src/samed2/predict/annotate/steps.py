@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from samed2.errors import InputError
 from samed2.io import Scan, Segmentation, Window, resolve_window
+from samed2.predict.find import LOOKS
 from samed2.predict.predictor import Predictor
 from samed2.prompts import Prompts
 
@@ -30,7 +31,7 @@ class How:
 
     window: str | Window | None = None
     modality: str | None = None
-    looks: int = 9
+    looks: int = LOOKS
     condition: bool = False
     remembered: int = 5
     settings: dict[str, Any] = field(default_factory=dict)
