@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from samed2.train.finetune_gain import Asked
     from samed2.train.recipe import Recipe
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, DOUBTFUL = "checkpoint.pt", "doubtful.png"
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,8 @@ def fine_tune(wanted: Wanted, resume: bool, check: bool) -> None:
     show_survey(found)
     for line in found.report.warnings:
         warn(line)
+    if (not check or wanted.out is not None) and finetune.draw_doubtful(found.report, out / DOUBTFUL):
+        print(f"masks to look at: {out / DOUBTFUL}")
     if check:
         return
     start = finetune.Start.of(wanted.init)

@@ -77,9 +77,11 @@ class Sampler:
         power: exponent on the number of cases of a task: 0 draws tasks equally often, 1 cases.
         weights: factors by task name ("DATASET/OBJECT").
         min_pixels: frames with less of the object are not drawn.
+        chances: above 0, by row of the table: a case is drawn among those of its task in proportion to that of its
+            first row; None: equally often.
 
     Raises:
-        InputError: an unknown balance or task, or nothing to draw from.
+        InputError: an unknown balance or task, chances that are not above 0, or nothing to draw from.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Sampler:
         power: float = 0.0,
         weights: Mapping[str, float] | None = None,
         min_pixels: int = MIN_PIXELS,
+        chances: NDArray[np.float64] | None = None,
     ) -> None:
         if balance not in BALANCES:
             raise InputError(f"balance: got {balance!r}, wanted one of {', '.join(BALANCES)}")
@@ -102,6 +105,9 @@ class Sampler:
         for name, value in self.weights.items():
             if name not in table.tasks or not value >= 0:
                 raise InputError(f"weights: got {name}: {value}, wanted 0 or more for some of {', '.join(table.tasks)}")
+        if chances is not None and not (len(chances) == len(table) and np.all(chances > 0)):
+            raise InputError(f"chances: got {len(chances)}, wanted one above 0 for each of {len(table)} rows")
+        self.chances = chances
         wanted = np.array([self.weights.get(task, 1.0) > 0 for task in table.tasks], dtype=bool)
         self._large = (table.pixels >= min_pixels) & wanted[table.task]
         self._trees: dict[tuple[str | None, bool], Tree] = {}
@@ -236,7 +242,7 @@ class Sampler:
         found = self._patients(clip.task)
         others = [cases for patient, cases in found.items() if patient != _patient(clip.case)]
         clips = []
-        for number, case in enumerate(_in_turn(others, k, rng)):
+        for number, case in enumerate(_in_turn(others, k, rng, self.chances)):
             rows = found[_patient(self.table.cases[case])][case]
             clips.append(self._clip(int(rng.choice(rows)), frames, (*clip.key, word, number + 1)))
         return clips
@@ -279,7 +285,7 @@ class Sampler:
                 raise InputError(f"nothing to draw: no {what}{of} has an object of {self.min_pixels} pixels or more")
             levels = BALANCES[self.balance](table)
             columns = [*levels, table.task, table.case, table.frame]
-            self._trees[(task, stacks)] = Tree(columns, np.flatnonzero(chosen), len(levels), self._weigh)
+            self._trees[(task, stacks)] = Tree(columns, np.flatnonzero(chosen), len(levels), self._weigh, self.chances)
         return self._trees[(task, stacks)]
 
     def _weigh(self, task: int, cases: int) -> float:
@@ -296,8 +302,23 @@ def _patient(case: Case) -> str:
     return case.patient or case.name
 
 
-def _in_turn(groups: list[dict[int, Column]], k: int, rng: np.random.Generator) -> list[int]:
-    """Up to k keys: one of each group in random order, then a second one of each, and so on."""
-    queues = [rng.permutation(list(groups[i])).tolist() for i in rng.permutation(len(groups))]
+def _in_turn(
+    groups: list[dict[int, Column]], k: int, rng: np.random.Generator, chances: NDArray[np.float64] | None
+) -> list[int]:
+    """Up to k keys: one of each group in random order, then a second one of each, and so on.
+
+    With chances, by row, those of keys and groups with a higher one (of a group the mean) mostly come first.
+    """
+    if chances is None:
+        queues = [rng.permutation(list(groups[i])).tolist() for i in rng.permutation(len(groups))]
+    else:
+        weights = [np.array([chances[rows[0]] for rows in group.values()]) for group in groups]
+        order = _shuffled(np.array([w.mean() for w in weights]), rng)
+        queues = [np.array(list(groups[i]))[_shuffled(weights[i], rng)].tolist() for i in order]
     longest = max((len(queue) for queue in queues), default=0)
     return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)][:k]
+
+
+def _shuffled(weights: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.intp]:
+    """All places in random order, as if drawn one after another in proportion to their weights."""
+    return np.argsort(rng.exponential(size=len(weights)) / weights)

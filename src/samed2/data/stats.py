@@ -81,7 +81,7 @@ def collect_stats(table: FrameTable, examples: int = EXAMPLES) -> Stats:
         looks = []
         for row in _spread(table, rows, examples):
             loaded = table.cases[table.case[row]].load()
-            example = _example(loaded, task, int(table.frame[row]))
+            example = example_of(loaded, task, int(table.frame[row]))
             values = loaded.scan.frame(example.frame)
             found.append(example)
             looks.append(_look(example, values))
@@ -106,7 +106,8 @@ def _spread(table: FrameTable, rows: Column, count: int) -> list[int]:
     return [int(rows[starts[i] + sizes[i] // 2]) for i in chosen]
 
 
-def _example(loaded: LoadedCase, task: str, frame: int) -> Example:
+def example_of(loaded: LoadedCase, task: str, frame: int) -> Example:
+    """A frame of a case with the mask of a task's object."""
     window = resolve_window(loaded.scan)
     shown = np.round(window.apply(loaded.scan.frame(frame)) * 255).astype(np.uint8)
     mask = loaded.masks.on_frame(task.split("/", 1)[1], frame)

@@ -13,12 +13,15 @@ from typing import Any
 import yaml
 
 from samed2.data.cases import Case
+from samed2.data.examples import largest_frame
 from samed2.data.folders import Description, Found, recognise, write_description
 from samed2.data.folders.check import CaseFacts, Report, check_cases, looks_like_ct
 from samed2.data.folders.splits import split_cases
 from samed2.data.sampling import MIN_PIXELS
+from samed2.data.stats import example_of
+from samed2.data.stats_plots import draw_sheet, encode
 from samed2.errors import InputError
-from samed2.io.atomic import atomic_path
+from samed2.io.atomic import atomic_path, atomic_write
 from samed2.train.recipe import Recipe, load_recipe
 
 DATA, RECIPE = "data.yaml", "recipe.yaml"
@@ -26,6 +29,7 @@ STEPS = (150, 3000)  # fewest and most that are chosen; --steps and --minutes ma
 STEPS_PER_ROOT = 40  # times the root of the number of labelled frames
 RATE, RATE_END = 2e-4, 1e-5  # of models up to PLAIN parameters; larger ones learn more slowly, by the root
 PLAIN = 10_000_000
+MOST_DOUBTFUL = 24
 TRIAL = 6  # steps that --minutes is measured with; the first is not counted
 Progress = Callable[[list[Case]], Iterable[Case]]
 
@@ -161,10 +165,7 @@ def write_run(survey: Survey, fields: Mapping[str, Any], out: Path) -> Path:
     Raises:
         InputError: the folder cannot be written.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be made a folder ({error.strerror or error})") from error
+    make_out(out)
     if survey.found.source is not None:
         names = {split: tuple(case.name for case in cases) for split, cases in survey.splits.items() if cases}
         write_description(Description(survey.found.source, names), out / DATA)
@@ -176,6 +177,40 @@ def write_run(survey: Survey, fields: Mapping[str, Any], out: Path) -> Path:
     with atomic_path(path) as temporary:
         Path(temporary).write_text(head + yaml.safe_dump(dict(fields), sort_keys=False), encoding="utf-8")
     return path
+
+
+def make_out(out: Path) -> None:
+    """Make the out folder.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be made a folder ({error.strerror or error})") from error
+
+
+def draw_doubtful(report: Report, path: Path) -> int:
+    """A picture of up to 24 masks whose outlines hardly follow the image, each on the frame with most of it.
+
+    Returns:
+        how many there are in all; without any no file is written.
+
+    Raises:
+        InputError: the file cannot be written, or a case cannot be read.
+    """
+    doubtful = report.doubtful
+    shown = []
+    for case, name in doubtful[:MOST_DOUBTFUL]:
+        loaded = case.load()
+        frame = largest_frame(loaded.masks, name)
+        assert frame is not None, "an object without pixels has no outline"
+        shown.append(example_of(loaded, case.task(name), frame))
+    if shown:
+        make_out(path.parent)
+        atomic_write(path, encode(draw_sheet(shown)))
+    return len(doubtful)
 
 
 def seconds_per_step(path: Path, overrides: list[str]) -> float:

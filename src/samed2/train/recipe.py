@@ -31,12 +31,17 @@ class NoiseRecipe(Strict):
 
 
 class DataRecipe(Strict):
-    """Where samples come from; `noise` is in the masks of `splits`."""
+    """Where samples come from; `noise` is in the masks of `splits`.
+
+    outline: power of the contrast across the outline of a mask (`samed2.data.outline`), by which cases of a task are
+    drawn, so that wrong masks are drawn less; 0 draws them equally often.
+    """
 
     root: Path
     splits: list[str] = ["train"]
     val_splits: list[str] = ["val"]
     noise: NoiseRecipe | None = None
+    outline: float = Field(0.0, ge=0, le=8)
     balance: float = Field(0.25, ge=0, le=1)  # 0: every task equally often; 1: every item
     weights: dict[str, float] = {}  # by task name, DATASET/OBJECT
     workers: int = Field(1, ge=0)

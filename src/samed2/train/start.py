@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +81,13 @@ def read_table(root: Path, splits: list[str], console: Console, noise: NoiseReci
     Raises:
         InputError: no such data, split or noise.
     """
-    label = f"read {', '.join(splits)}"
-
-    def shown(cases: Iterable[Case]) -> Iterable[Case]:
-        return track(list(cases), label, console=console, disable=not console.is_terminal)
-
+    shown = bar(f"read {', '.join(splits)}", console)
     return open_table(root, splits, shown) if noise is None else frame_table(shown(given_cases(root, splits, noise)))
+
+
+def bar(label: str, console: Console) -> Callable[[list[Case]], Iterable[Case]]:
+    """What shows progress over cases on a terminal."""
+    return lambda cases: track(cases, label, console=console, disable=not console.is_terminal)
 
 
 def given_cases(root: Path, splits: list[str], noise: NoiseRecipe | None) -> list[Case]:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from samed2 import __version__
+from samed2.data.outline import outline_chances
 from samed2.data.samples import Batch
 from samed2.data.sampling import Sampler
 from samed2.data.stream import ClipStream, clip_loader
@@ -29,7 +30,7 @@ from samed2.train.parts import choose_parts, merge_lora, recompute
 from samed2.train.processes import Processes
 from samed2.train.recipe import Recipe, StageRecipe, load_recipe
 from samed2.train.sharding import spread, spread_optimizer, whole
-from samed2.train.start import build_model, keep_freed_memory, read_table, source_stamp, table_hash
+from samed2.train.start import bar, build_model, keep_freed_memory, read_table, source_stamp, table_hash
 from samed2.train.validation import Validation
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
@@ -87,7 +88,8 @@ class Trainer:
         self.stamp = source_stamp(data.root)
         table = read_table(data.root, data.splits, self.console, data.noise)
         self.data_hash = table_hash(table)
-        self.sampler = Sampler(table, seed=recipe.seed, power=data.balance, weights=data.weights)
+        chances = outline_chances(table, data.outline, bar("look at outlines", self.console)) if data.outline else None
+        self.sampler = Sampler(table, seed=recipe.seed, power=data.balance, weights=data.weights, chances=chances)
         held_out = read_table(data.root, data.val_splits, self.console) if data.val_splits else None
         self._prepare_folder(resume)
         judged = held_out is not None and self.processes.first

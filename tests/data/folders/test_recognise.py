@@ -16,6 +16,7 @@ from samed2.data.folders import Description, read_description, recognise, write_
 from samed2.data.folders.check import check_cases, looks_like_ct
 from samed2.data.folders.splits import split_cases
 from samed2.errors import InputError
+from samed2.train.finetune import draw_doubtful
 
 
 def image_and_mask(number, shape=(48, 64)):
@@ -202,3 +203,18 @@ def test_real_folders(folder, layout, cases, objects, data_dir):
     found = recognise(data_dir / folder)
     assert found.layout.startswith(layout) and len(found.cases) >= cases
     assert objects <= {name for case in found.cases for name in case.objects}
+
+
+def test_masks_that_do_not_follow_the_image_are_told_and_drawn(tmp_path):
+    root = make_pairs(tmp_path / "set", 12)
+    for number, moved in ((3, (14, 0)), (7, (0, 16))):
+        mask = np.roll(image_and_mask(number)[1], moved, (0, 1))
+        save(root / f"masks/{number}.png", mask.astype(np.uint8) * 255)
+    report = check_cases(recognise(root).cases)
+    assert {(case.name, name) for case, name in report.doubtful} == {("3", "object"), ("7", "object")}
+    assert sum("2 of 12 outlines hardly follow the image" in line for line in report.warnings) == 1
+    path = tmp_path / "doubtful.png"
+    assert draw_doubtful(report, path) == 2 and Image.open(path).width > 300
+    few = check_cases(case for case in recognise(root).cases if case.name in ("1", "2", "3"))
+    assert not few.doubtful and draw_doubtful(few, tmp_path / "none.png") == 0
+    assert not (tmp_path / "none.png").exists()

@@ -11,11 +11,14 @@ from statistics import median
 import numpy as np
 
 from samed2.data.cases import Case, LoadedCase
+from samed2.data.outline import case_contrast
 from samed2.data.sampling import MIN_PIXELS
 from samed2.errors import InputError
+from samed2.io import resolve_window
 
 FEW, LEAST = 10, 4  # cases below which results vary much, and below which none can be kept apart
 MOST = 0.7  # share of the frame from which a mask may be the background
+DOUBT = 0.25  # an outline with less of the object's median contrast is told
 CT_AIR, CT_BONE = -900, 300  # a volume with values below and above these looks like Hounsfield units
 
 
@@ -28,6 +31,7 @@ class CaseFacts:
         values: lowest and highest intensity.
         digest: equal for cases with equal pixels.
         pixels: object -> pixels on each frame that shows it, most on one frame first.
+        contrasts: object that is shown -> contrast across its outline, see `samed2.data.outline`.
     """
 
     case: Case
@@ -39,6 +43,7 @@ class CaseFacts:
     digest: str
     pixels: dict[str, tuple[int, ...]]
     warnings: tuple[str, ...] = ()
+    contrasts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -61,6 +66,21 @@ class Report:
         for fact in self.facts:
             groups[fact.digest].append(fact.case)
         return [group for group in groups.values() if len(group) > 1]
+
+    @property
+    def doubtful(self) -> list[tuple[Case, str]]:
+        """(case, object) whose outline has far less contrast than is usual for the object, least sure ones first."""
+        found = []
+        for task in self.objects:
+            own = [
+                (fact.case, name, contrast)
+                for fact in self.facts
+                for name, contrast in fact.contrasts.items()
+                if fact.case.task(name) == task
+            ]
+            usual = median([contrast for *_, contrast in own]) if len(own) >= FEW else 0.0
+            found += [(contrast / usual, case, name) for case, name, contrast in own if contrast < DOUBT * usual]
+        return [(case, name) for _, case, name in sorted(found, key=lambda row: row[0])]
 
 
 def check_cases(cases: Iterable[Case]) -> Report:
@@ -96,10 +116,13 @@ def facts_of(loaded: LoadedCase) -> CaseFacts:
         digest.update(np.ascontiguousarray(frame).tobytes())
         lows.append(float(np.nanmin(frame)))
         highs.append(float(np.nanmax(frame)))
-    pixels = {}
+    pixels, contrasts = {}, {}
+    window = resolve_window(scan)
     for name in masks.names:
-        counts = [int(np.count_nonzero(masks.on_frame(name, index))) for index in range(masks.shape[0])]
-        pixels[name] = tuple(sorted((count for count in counts if count), reverse=True))
+        counts = np.array([np.count_nonzero(masks.on_frame(name, index)) for index in range(masks.shape[0])])
+        pixels[name] = tuple(sorted((int(count) for count in counts if count), reverse=True))
+        if (large := np.flatnonzero(counts >= MIN_PIXELS)).size:
+            contrasts[name] = case_contrast(loaded, name, large, window)
     geometry = scan.geometry
     return CaseFacts(
         loaded.case,
@@ -111,6 +134,7 @@ def facts_of(loaded: LoadedCase) -> CaseFacts:
         digest.hexdigest(),
         pixels,
         tuple(scan.warnings),
+        contrasts,
     )
 
 
@@ -143,6 +167,11 @@ def _warnings(report: Report) -> list[str]:
     if flat:
         found.append(f"{len(flat)} images have one value everywhere ({_some(flat)})")
     found += _object_warnings(report)
+    doubtful = report.doubtful
+    for name in dict.fromkeys(name for _, name in doubtful):
+        own = [case.name for case, other in doubtful if other == name]
+        every = sum(name in fact.contrasts for fact in facts)
+        found.append(f"{name}: {len(own)} of {every} outlines hardly follow the image ({_some(own)}): are they right?")
     colours = Counter("RGB" if fact.channels == 3 else "grey" for fact in facts)
     depths = Counter("8 bits" if fact.dtype == "uint8" else "more bits" for fact in facts)
     for kinds in (kinds for kinds in (colours, depths) if len(kinds) > 1):

@@ -14,6 +14,7 @@ from samed2.data import open_cases
 from samed2.data.cases import Case
 from samed2.data.examples import MIN_PIXELS, drawn_by_task, largest_frame
 from samed2.data.noise import mask_dice
+from samed2.data.outline import outline_contrast
 from samed2.evaluate.metrics import iou
 from samed2.io import Scan, Window, resolve_window
 from samed2.memory import SelectiveMemory
@@ -38,6 +39,7 @@ class Offer:
         seen: by look, raw embedding (1, d, h, w) and memory feature (1, M, h, w).
         sure: confidence by its kind, see `BankRecipe`.
         strength: Dice of the given and the true mask; wrong: whether noise was added.
+        contrast: across the outline of the given mask, see `samed2.data.outline`.
     """
 
     task: str
@@ -47,6 +49,7 @@ class Offer:
     sure: dict[str, float]
     wrong: bool
     strength: float
+    contrast: float
 
 
 @torch.inference_mode()
@@ -85,11 +88,22 @@ def collect_offers(
                 origin=case.label,
                 seen={look: _seen(predictor, scan, mask, frame, window, settings, look) for look in LOOKS},
                 sure={"one": 1.0, **confidences(predictor, scan, mask, frame, window, settings)},
+                contrast=outline_contrast(window.apply(scan.frame(frame)), mask),
                 wrong=case.label in wrong,
                 strength=mask_dice(np.asarray(right.masks.on_frame(name, frame)), mask),
             )
         )
+    rank_outlines(offers)
     return offers
+
+
+def rank_outlines(offers: list[Offer]) -> None:
+    """Note as confidence "outline" which share of the offers of its task has no more contrast than an offer."""
+    contrasts: dict[str, list[float]] = {}
+    for offer in offers:
+        contrasts.setdefault(offer.task, []).append(offer.contrast)
+    for offer in offers:
+        offer.sure["outline"] = float(np.mean(np.array(contrasts[offer.task]) <= offer.contrast))
 
 
 def confidences(

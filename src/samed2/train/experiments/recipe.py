@@ -24,8 +24,8 @@ class BankRecipe(Strict):
 
     capacity: 0 is no bank; offers: cases of each task that are offered; policy, key: see docs/memory.md; retrieved: K;
     by_task: only entries of the asked task are read; confidence: of an offer, "one", the model's predicted IoU for the
-    boxes of the given mask, or "agreement": the IoU of its answer with the given mask; least: less sure ones are not
-    offered.
+    boxes of the given mask, "agreement": the IoU of its answer with the given mask, or "outline": the share of the
+    task's offers with no more contrast across their outlines; least: less sure ones are not offered.
     """
 
     capacity: int = Field(640, ge=0)
@@ -34,7 +34,7 @@ class BankRecipe(Strict):
     key: str = "pooled"
     retrieved: int = Field(4, gt=0)
     by_task: bool = False
-    confidence: Literal["one", "predicted", "agreement"] = "predicted"
+    confidence: Literal["one", "predicted", "agreement", "outline"] = "predicted"
     least: float = Field(0.0, ge=0, le=1)
 
 
