@@ -4,9 +4,10 @@
 
 A share of the training frames gets worse masks (`--noise`); then all are offered, in random order, to a bank that is
 too small for them. Their confidence is 1 (the policy cannot tell), the model's predicted IoU for the box of the given
-mask, or the IoU of the model's answer to that box with the given mask (agreement). Shown: the share of wrong entries in
-the full bank, and Dice on clean test frames from K entries of the task, no prompt. The last line is JSON. A model that
-was trained on the same frames knows their true masks, which flatters its confidences.
+mask, the IoU of the model's answer to that box with the given mask (agreement), or the contrast across the mask's
+outline as a rank in its task (outline). Shown: how often a right mask has more confidence than a wrong one of its task,
+the share of wrong entries in the full bank, and Dice on clean test frames from K entries of the task, no prompt. The
+last line is JSON. A model that was trained on the same frames knows their true masks, which flatters its confidences.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch.nn import functional as F
 
 from samed2.data import open_cases
 from samed2.data.noise import apply_change, draw_change, parse_noise
+from samed2.data.outline import outline_contrast, task_ranks
 from samed2.memory import SelectiveMemory
 from samed2.nn import Features, SAMed2Model, weights
 from samed2.train.continual.episodes import Episode, Shot, by_task, plain_episode, read_shots
@@ -39,7 +41,7 @@ TASKS = (
     "us_busi/breast_lesion",
 )
 POLICIES = ("paper", "confidence", "similarity", "random", "fifo")
-CONFIDENCES = ("one", "predicted", "agreement")
+CONFIDENCES = ("one", "predicted", "agreement", "outline")
 ROWS = 16
 
 
@@ -73,21 +75,26 @@ def main() -> None:
     train = read_shots(open_cases(options.data, ["train"]), options.tasks, size, options.cases, 1)
     test = read_shots(open_cases(options.data, ["test"]), options.tasks, size, options.test_cases, 1)
     seen = list(encoded(model, test))
-    shown = Table("wrong masks", "confidence", "policy", "wrong in the bank", "Dice, no prompt")
+    shown = Table("wrong masks", "confidence", "right above wrong", "policy", "wrong in the bank", "Dice, no prompt")
     found = []
     for fraction in track(
         options.fractions, "fractions", console=Console(stderr=True), disable=not sys.stderr.isatty()
     ):
         offers = list(offered(model, train, fraction, options.noise, options.seed))
+        ranks = task_ranks([o.task for o in offers], [o.sure["outline"] for o in offers])
+        for offer, rank in zip(offers, ranks, strict=True):
+            offer.sure["outline"] = rank
         order = np.random.default_rng(options.seed).permutation(len(offers))
         for kind in CONFIDENCES:
+            told = separation(offers, kind)
             for policy in options.policies:
                 bank = filled(model, [offers[i] for i in order], kind, policy, options.capacity, options.seed)
                 wrong = float(np.mean([entry.origin == "wrong" for entry in bank.entries]))
                 score = recalled(model, bank, seen, options.k)
-                shown.add_row(f"{fraction:.0%}", kind, policy, f"{wrong:.0%}", f"{score:.3f}")
+                shown.add_row(f"{fraction:.0%}", kind, f"{told:.2f}", policy, f"{wrong:.0%}", f"{score:.3f}")
                 found.append(
                     {"fraction": fraction, "confidence": kind, "policy": policy, "wrong": round(wrong, 4)}
+                    | {"separation": None if np.isnan(told) else round(told, 4)}
                     | {"dice": round(score, 4)}
                 )
     Console(file=sys.stdout).print(shown)
@@ -116,7 +123,19 @@ def offered(model: SAMed2Model, shots: list[Shot], fraction: float, noise: list[
         agree = iou(grown(answer.logits, episode), episode.target > 0.5)
         for row, shot in enumerate(some):
             sure = {"one": 1.0, "predicted": float(answer.iou[row, 0].clamp(0, 1)), "agreement": float(agree[row])}
+            sure["outline"] = outline_contrast(np.moveaxis(shot.image, 0, -1) / np.float32(255), shot.mask)
             yield Offer(features.low[row], entries[row], shot.task, wrong[first + row], sure)
+
+
+def separation(offers: list[Offer], kind: str) -> float:
+    """Mean over tasks: chance that a right mask has more confidence than a wrong one (the area under the ROC curve)."""
+    areas = []
+    for task in dict.fromkeys(offer.task for offer in offers):
+        own = [offer for offer in offers if offer.task == task]
+        right, wrong = (np.array([o.sure[kind] for o in own if o.wrong is state]) for state in (False, True))
+        if len(right) and len(wrong):
+            areas.append(float((right[:, None] > wrong).mean() + (right[:, None] == wrong).mean() / 2))
+    return float(np.mean(areas)) if areas else float("nan")
 
 
 def worse(shot: Shot, noise: list[str], rng: np.random.Generator) -> Shot:

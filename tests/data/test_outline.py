@@ -10,7 +10,7 @@ from samed2.data import open_cases
 from samed2.data.cases import Case
 from samed2.data.frames import frame_table, make_table
 from samed2.data.noise import dilate, erode, shift
-from samed2.data.outline import outline_contrast, row_contrasts
+from samed2.data.outline import outline_chances, outline_contrast, row_contrasts, task_ranks
 from samed2.data.sampling import Sampler
 from samed2.errors import InputError
 
@@ -78,6 +78,22 @@ def test_rows_of_a_case_and_object_share_a_number(tmp_path):
     keys = np.stack([table.case, table.task], axis=1)
     for key in np.unique(keys, axis=0):
         assert len(np.unique(found[(keys == key).all(axis=1)])) == 1
+
+
+def test_chances_are_relative_to_the_clear_cases_of_a_task(tmp_path):
+    table = frame_table(open_cases(make_folder(tmp_path, items=5), ["train"]))
+    contrasts, chances = row_contrasts(table), outline_chances(table, 2.0)
+    assert (chances > 0).all() and (chances <= 1).all()
+    for task in np.unique(table.task):
+        own = table.task == task
+        assert chances[own].max() == 1
+        assert (np.diff(chances[own][np.argsort(contrasts[own])]) >= 0).all()
+    np.testing.assert_allclose(outline_chances(table, 4.0), chances**2)
+
+
+def test_ranks_are_within_a_task():
+    assert task_ranks(["a", "b", "a", "a", "a"], [0.1, 9.0, 0.3, 0.2, 0.1]) == [0.5, 1.0, 1.0, 0.75, 0.5]
+    assert task_ranks([], []) == []
 
 
 def test_cases_are_drawn_in_proportion_to_their_chances_within_their_task():

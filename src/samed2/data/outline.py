@@ -6,7 +6,7 @@ An outline that was moved, grown or drawn carelessly runs through even tissue wh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,6 +100,12 @@ def outline_chances(table: FrameTable, power: float, track: Track = lambda cases
         clear = np.quantile(contrasts[firsts], CLEAR)
         chances[rows] = np.minimum(1, contrasts[rows] / clear) ** power
     return chances
+
+
+def task_ranks(tasks: Sequence[str], contrasts: Sequence[float]) -> list[float]:
+    """For each mask the share of those of its task, itself included, that have no more contrast: a confidence."""
+    names, values = np.array(tasks), np.array(contrasts)
+    return [float((values[names == task] <= contrast).mean()) for task, contrast in zip(tasks, contrasts, strict=True)]
 
 
 def _diameter(mask: Mask) -> float:

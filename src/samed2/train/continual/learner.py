@@ -119,9 +119,10 @@ class Learner:
         old = by_task([shot for earlier in self._kept_stages() for shot in self._kept(earlier)])
         recipe, seed = self.recipe, self.way.seed
         memories = recipe.memory.retrieved if self.method.remembers else 0
+        share = number / (number + 1) if recipe.replay == "equal" else recipe.replay
 
         def draw(step: int) -> Episode:
-            again = bool(old) and np.random.default_rng([REPLAY, seed, number, step]).random() < recipe.replay
+            again = bool(old) and np.random.default_rng([REPLAY, seed, number, step]).random() < share
             key = (TRAIN, seed, number, step)
             return draw_episode(old if again else new, recipe.fit.rows, recipe.prompt, memories, key)
 

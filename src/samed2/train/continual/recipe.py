@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -78,7 +78,8 @@ class ContinualRecipe(Strict):
     tasks: dict[str, list[str]]
     methods: list[str] = list(METHODS)
     orders: int = Field(3, gt=0)  # as listed, reversed, then drawn at random
-    replay: float = Field(0.5, ge=0, le=1)  # share of steps that rehearse, where a method does
+    # share of steps that rehearse, where a method does; "equal": as many for each earlier stage as for the new one
+    replay: Annotated[float, Field(ge=0, le=1)] | Literal["equal"] = 0.5
     kept: int = Field(16, gt=0)  # training frames of each earlier task that are kept for it
     ewc: float = Field(0.01, ge=0)  # weight of its penalty
     fisher: int = Field(64, gt=0)  # episodes of two rows that the Fisher information is taken from

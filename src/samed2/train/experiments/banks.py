@@ -14,7 +14,7 @@ from samed2.data import open_cases
 from samed2.data.cases import Case
 from samed2.data.examples import MIN_PIXELS, drawn_by_task, largest_frame
 from samed2.data.noise import mask_dice
-from samed2.data.outline import outline_contrast
+from samed2.data.outline import outline_contrast, task_ranks
 from samed2.evaluate.metrics import iou
 from samed2.io import Scan, Window, resolve_window
 from samed2.memory import SelectiveMemory
@@ -93,17 +93,9 @@ def collect_offers(
                 strength=mask_dice(np.asarray(right.masks.on_frame(name, frame)), mask),
             )
         )
-    rank_outlines(offers)
+    for offer, rank in zip(offers, task_ranks([o.task for o in offers], [o.contrast for o in offers]), strict=True):
+        offer.sure["outline"] = rank
     return offers
-
-
-def rank_outlines(offers: list[Offer]) -> None:
-    """Note as confidence "outline" which share of the offers of its task has no more contrast than an offer."""
-    contrasts: dict[str, list[float]] = {}
-    for offer in offers:
-        contrasts.setdefault(offer.task, []).append(offer.contrast)
-    for offer in offers:
-        offer.sure["outline"] = float(np.mean(np.array(contrasts[offer.task]) <= offer.contrast))
 
 
 def confidences(
