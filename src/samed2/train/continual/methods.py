@@ -51,11 +51,5 @@ METHODS: dict[str, Method] = {
     "memory-rehearsal": Method(
         "the bank grows and keeps the frames of its entries, which are trained on again", bank="growing", rehearses=True
     ),
-    "memory-rehearsal-lwf": Method(
-        "as memory-rehearsal, and the answers of the network before the stage are kept",
-        bank="growing",
-        rehearses=True,
-        penalty="lwf",
-    ),
     "joint": Method("all tasks at once, with as many steps in all: the ceiling", joint=True),
 }
