@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from functools import partial
 
 import numpy as np
@@ -90,6 +91,34 @@ def test_the_same_call_gives_the_same_weights_and_another_seed_others(tmp_path):
     ]
     assert kept[0].fingerprint == kept[1].fingerprint != kept[2].fingerprint
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("after", [1, 3, 4, 7])
+def test_a_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path, after):
+    """Stopped by Ctrl-C, or killed after the checkpoint of a validation."""
+    cases = spots(4), spots(1, start=4)
+    how = {"steps": 8, "validate_every": 3, **QUICK}
+    whole = load_model(f"unet:{train_unet(*cases, tmp_path / 'whole', **how)}")
+
+    def stop(step: int, loss: float) -> None:
+        if step == after:
+            if after == 7:
+                raise RuntimeError("killed")
+            signal.raise_signal(signal.SIGINT)
+
+    out = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt if after != 7 else RuntimeError):
+        train_unet(*cases, out, progress=stop, **how)
+    with pytest.raises(InputError, match="--resume"):
+        train_unet(*cases, out, **how)
+    with pytest.raises(InputError, match="other data or settings"):
+        train_unet(spots(3), cases[1], out, resume=True, **how)
+    steps = []
+    train_unet(*cases, out, resume=True, progress=lambda step, loss: steps.append(step), **how)
+    assert steps[0] == (after if after != 7 else 6) + 1 and steps[-1] == 8
+    assert load_model(f"unet:{out}").fingerprint == whole.fingerprint
+    said = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("whole", "stopped")]
+    assert said[0] == said[1] and sorted(p.name for p in out.iterdir()) == ["config.json", "model.safetensors"]
 
 
 def test_a_generalist_has_a_channel_for_every_task(tmp_path):

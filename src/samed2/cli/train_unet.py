@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from samed2.cli.console import warn
+
 
 def train_unet(
     data: Annotated[Path, typer.Option("--data", help="A MedBank store, or a folder with items.csv.")],
@@ -21,6 +23,7 @@ def train_unet(
     size: Annotated[int, typer.Option(min=32, help="Side of the input in pixels.")] = 256,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
 ) -> None:
     """Train a MONAI U-Net on a store, to compare with: `samed2 evaluate --model unet:FOLDER`."""
@@ -40,4 +43,10 @@ def train_unet(
         def show(step: int, loss: float) -> None:
             bar.update(line, completed=step, description=f"loss {loss:.3f}")
 
-        print(run(train, val, out, task, steps=steps, size=size, seed=seed, device=device, progress=show))
+        how = {"steps": steps, "size": size, "seed": seed, "device": device, "resume": resume}
+        try:
+            folder = run(train, val, out, task, progress=show, **how)  # type: ignore[arg-type]
+        except KeyboardInterrupt:
+            warn(f"stopped; the checkpoint in {out} is kept, go on with --resume")
+            raise
+    print(folder)

@@ -1,15 +1,18 @@
 """Training of the MONAI U-Nets that the evaluation compares with: same cases, same budget, simple augmentation.
 
 A batch is a pure function of (seed, step); the weights at the start are drawn from the seed too, so that on one machine
-with one number of CPU threads the same call gives the same weights.
+with one number of CPU threads the same call gives the same weights, stopped and resumed or not.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +22,13 @@ from samed2.data.cases import Case
 from samed2.errors import InputError
 from samed2.evaluate.models.unet_config import build_unet, make_config, save_unet
 from samed2.predict.device import autocast, resolve_device, resolve_precision
+from samed2.train.checkpoint import read_state, write_state
+from samed2.train.interrupt import Interrupt
 from samed2.train.unet_slides import SlideIndex, draw_batch, read_slides
 
 Progress = Callable[[int, float], None]  # step, training loss
 DECIMALS = 5
+CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
@@ -71,17 +77,23 @@ def train_unet(
     seed: int = 0,
     device: str | None = "auto",
     progress: Progress | None = None,
+    resume: bool = False,
     **settings: float | str | bool,
 ) -> Path:
     """Train a U-Net and write it to a folder that `load_model("unet:FOLDER")` reads; return the folder.
 
+    At every validation, on Ctrl-C and on SIGTERM a checkpoint is written; it goes when the training is done.
+
     Args:
         cases_val: where the best weights are chosen; with none the last are kept.
         task: "DATASET/OBJECT" for a specialist; None for a generalist on all tasks of the training cases.
+        resume: go on from the checkpoint in `out`, where there is one.
         settings: further fields of `UNetPlan`.
 
     Raises:
-        InputError: no case shows the task, a case cannot be loaded, an unknown setting, or `out` cannot be written.
+        InputError: no case shows the task, a case cannot be loaded, an unknown setting, `out` cannot be written, or it
+            holds a checkpoint (with `resume`: one of something else).
+        KeyboardInterrupt: it was stopped; the checkpoint is there.
     """
     unknown = sorted(set(settings) - set(UNetPlan.__dataclass_fields__))
     if unknown:
@@ -89,33 +101,61 @@ def train_unet(
     plan = UNetPlan(steps=steps, size=size, **settings)  # type: ignore[arg-type]
     tasks = _tasks(cases_train, task)
     config = make_config(network=plan.network, width=plan.width, size=plan.size, tasks=tasks)
+    path = Path(out) / CHECKPOINT
+    if path.is_file() and not resume:
+        raise InputError(f"{out}: holds a training that was stopped; go on with --resume, or choose another --out")
+    run = Run(build_unet(config, seed), plan, device)
+    about = {"plan": asdict(plan), "seed": seed, "tasks": list(tasks), "cases": _digest(cases_train, cases_val)}
+    standing = run.restore(path, about) if path.is_file() else Standing()
     index = SlideIndex(read_slides(cases_train, tasks, plan.size, plan.frames_per_case), tasks)
     held_out = read_slides(cases_val, tasks, plan.size, plan.frames_per_case)
-    run = Run(build_unet(config, seed), plan, device)
-    best: tuple[float, int, dict[str, torch.Tensor]] | None = None
-    history = []
-    for step in range(plan.steps):
-        loss = run.step(step, *draw_batch(index, step, plan.batch, seed, plan.augment, plan.absent))
-        if progress is not None:
-            progress(step + 1, loss)
-        last = step + 1 == plan.steps
-        if held_out and (last or (step + 1) % plan.validate_every == 0):
-            scores = validation_dice(run, held_out, tasks)
-            macro = float(np.mean(list(scores.values()))) if scores else 0.0
-            history.append({"step": step + 1, "macro_dice": round(macro, DECIMALS), "loss": round(loss, DECIMALS)})
-            if best is None or macro > best[0]:
-                best = (macro, step + 1, {k: v.detach().cpu().clone() for k, v in run.network.state_dict().items()})
-    if best is not None:
-        run.network.load_state_dict(best[2])
+    with Interrupt() as interrupt:
+        while standing.step < plan.steps:
+            loss = run.step(
+                standing.step, *draw_batch(index, standing.step, plan.batch, seed, plan.augment, plan.absent)
+            )
+            standing.step += 1
+            if progress is not None:
+                progress(standing.step, loss)
+            pause = standing.step == plan.steps or standing.step % plan.validate_every == 0
+            if held_out and pause:
+                standing.judge(run, validation_dice(run, held_out, tasks), loss)
+            if pause or interrupt.asked:
+                run.keep(path, standing, about)
+            if interrupt.asked:
+                raise KeyboardInterrupt
+    if standing.kept:
+        run.network.load_state_dict(standing.kept)
     training = {
         "version": __version__,
         "seed": seed,
         "plan": asdict(plan),
         "cases": {"train": len(cases_train), "val": len(cases_val)},
-        "kept_step": best[1] if best else plan.steps,
-        "validation": history,
+        "kept_step": standing.best_step or plan.steps,
+        "validation": standing.history,
     }
-    return save_unet(run.network, config.model_copy(update={"training": training}), out)
+    folder = save_unet(run.network, config.model_copy(update={"training": training}), out)
+    path.unlink(missing_ok=True)
+    return folder
+
+
+@dataclass
+class Standing:
+    """How far a training is: steps done, validations, and the best weights with their score and step."""
+
+    step: int = 0
+    best: float = -1.0
+    best_step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    kept: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def judge(self, run: Run, scores: Mapping[str, float], loss: float) -> None:
+        """Note a validation, Dice by task, and keep the weights where it is the best one."""
+        macro = float(np.mean(list(scores.values()))) if scores else 0.0
+        self.history.append({"step": self.step, "macro_dice": round(macro, DECIMALS), "loss": round(loss, DECIMALS)})
+        if macro > self.best:
+            self.best, self.best_step = macro, self.step
+            self.kept = {name: value.detach().cpu().clone() for name, value in run.network.state_dict().items()}
 
 
 class Run:
@@ -133,7 +173,7 @@ class Run:
 
         def rate(step: int) -> float:
             rest = max(0.0, (step - warm) / max(1, plan.steps - warm))
-            return min((step + 1) / warm, 0.5 * (1 + np.cos(np.pi * rest)))
+            return min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * rest)))
 
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate)
 
@@ -158,6 +198,36 @@ class Run:
         self.optimizer.step()
         self.schedule.step()
         return value
+
+    def keep(self, path: Path, standing: Standing, about: dict[str, Any]) -> None:
+        """Write a checkpoint; `about` tells what it is of.
+
+        Raises:
+            InputError: it cannot be written; an older one stays.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{path.parent}: cannot be made: {error.strerror or error}") from error
+        parts = {name: part.state_dict() for name, part in self._parts.items()}
+        write_state({**vars(standing), **parts, "about": json.dumps(about)}, path)
+
+    def restore(self, path: Path, about: dict[str, Any]) -> Standing:
+        """Take over a checkpoint.
+
+        Raises:
+            InputError: it cannot be read, or is of something else.
+        """
+        state = read_state(path, self.device)
+        if state.get("about") != json.dumps(about):
+            raise InputError(f"{path}: is of other data or settings; choose another --out, or remove it")
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
+        return Standing(**{name: state[name] for name in Standing.__dataclass_fields__})
+
+    @property
+    def _parts(self) -> dict[str, Any]:
+        return {"network": self.network, "optimizer": self.optimizer, "schedule": self.schedule}
 
     @torch.inference_mode()
     def masks(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -189,3 +259,8 @@ def _tasks(cases: Sequence[Case], task: str | None) -> tuple[str, ...]:
     if task is not None and task not in known:
         raise InputError(f"task: got {task!r}, the training cases have {', '.join(known)}")
     return (task,) if task is not None else tuple(known)
+
+
+def _digest(*splits: Sequence[Case]) -> str:
+    words = [[f"{case.label}/{name}" for case in cases for name in case.objects] for cases in splits]
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
