@@ -1,4 +1,4 @@
-"""`samed2 medbank list|show|build|verify|stats|noise` on a small folder of data sets."""
+"""`samed2 medbank list|show|build|verify|stats|doubts|noise` on a small folder of data sets."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_verify(run: Any, store: Path, tmp_path: Path) -> None:
     assert json.loads(run("medbank", "verify", copy, "--fast", "--json").out)["problems"]
 
 
-@pytest.mark.parametrize("command", ["verify", "stats", "noise"])
+@pytest.mark.parametrize("command", ["verify", "stats", "doubts", "noise"])
 def test_no_store(fails: Any, command: str, tmp_path: Path) -> None:
     more = ("--out", tmp_path / "o", "--protocol", "drop") if command == "noise" else ()
     assert "is not a MedBank store" in fails("medbank", command, tmp_path, *more)
@@ -129,6 +129,17 @@ def test_stats_refuses(fails: Any, store: Path, tmp_path: Path) -> None:
     assert "'tset'" in fails("medbank", "stats", store, "--split", "tset")
     (tmp_path / "file").write_text("")
     assert "is a file" in fails("medbank", "stats", store, "--out", tmp_path / "file")
+
+
+def test_doubts_are_told(run: Any, fails: Any, store: Path, folder: Path, tmp_path: Path) -> None:
+    code, out, err = run("medbank", "doubts", store, "--out", tmp_path / "d")
+    assert (code, err) == (0, "") and "0 of 20 masks hardly follow the image" in out and "spots/dot" in out
+    assert (tmp_path / "d" / "doubts.csv").read_text() == "task,case,split,frame,contrast,usual\n"
+    said = json.loads(run("medbank", "doubts", folder, "--json").out)
+    assert sum(t["masks"] for t in said["tasks"]) == 20 and not any(t["doubtful"] for t in said["tasks"])
+    assert said["written"] == []
+    (tmp_path / "file").write_text("")
+    assert "is a file" in fails("medbank", "doubts", store, "--out", tmp_path / "file")
 
 
 def noisy(run: Any, store: Path, out: Path, *more: object) -> dict[str, Any]:

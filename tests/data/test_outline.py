@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
+from PIL import Image
 from tests.generated import make_folder
 
 from samed2.data import open_cases
-from samed2.data.cases import Case
+from samed2.data.cases import Case, LoadedCase, MaskArrays
+from samed2.data.doubts import find_doubts, write_doubts
 from samed2.data.frames import frame_table, make_table
 from samed2.data.noise import dilate, erode, shift
-from samed2.data.outline import outline_chances, outline_contrast, row_contrasts, task_ranks
+from samed2.data.outline import doubtful, outline_chances, outline_contrast, row_contrasts, task_ranks
 from samed2.data.sampling import Sampler
 from samed2.errors import InputError
+from samed2.io import Scan
 
 
 def disc(side: int, radius: float, at: float = 0.5) -> np.ndarray:
@@ -89,6 +94,40 @@ def test_chances_are_relative_to_the_clear_cases_of_a_task(tmp_path):
         assert chances[own].max() == 1
         assert (np.diff(chances[own][np.argsort(contrasts[own])]) >= 0).all()
     np.testing.assert_allclose(outline_chances(table, 4.0), chances**2)
+
+
+@pytest.mark.parametrize(
+    ("contrasts", "places"),
+    [([1.0] * 9 + [0.0], [9]), ([1.0] * 8 + [0.0], []), ([0.2, 1, 1, 1, 1, 1, 1, 1, 1, 0.1], [9, 0]), ([0.0] * 12, [])],
+)
+def test_far_less_contrast_than_usual_is_doubted(contrasts, places):
+    assert doubtful(contrasts) == places
+
+
+def _pictured(number: int, case: Case) -> LoadedCase:
+    """Two frames of a bright disc, larger on the second; the masks of two cases are moved."""
+    masks = np.stack([disc(64, 9), disc(64, 12)])
+    frames = np.stack([picture(mask, number) for mask in masks])
+    labels = np.roll(masks, 20, axis=1) if number in (3, 8) else masks
+    return LoadedCase(case, Scan.from_array(frames, kind="volume"), MaskArrays({"ball": labels}))
+
+
+def test_doubts_are_listed_and_drawn(tmp_path):
+    cases = [
+        Case("a", "ct", f"c{i}", "volume", ("ball",), split="train", reader=partial(_pictured, i)) for i in range(12)
+    ]
+    table = frame_table(cases)
+    (task,) = find_doubts(table)
+    assert (task.task, task.masks) == ("a/ball", 12) and task.usual > 0.5
+    assert {(one.case, one.frame) for one in task.found} == {("c3", 1), ("c8", 1)}
+    written = write_doubts(table, [task], tmp_path / "out")
+    assert [path.relative_to(tmp_path).as_posix() for path in written] == ["out/doubts.csv", "out/doubts/a-ball.png"]
+    lines = written[0].read_text().splitlines()
+    assert lines[0] == "task,case,split,frame,contrast,usual" and lines[1].startswith("a/ball,c") and len(lines) == 3
+    assert Image.open(written[1]).width > 300
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="--out"):
+        write_doubts(table, [task], tmp_path / "file")
 
 
 def test_ranks_are_within_a_task():

@@ -158,6 +158,35 @@ def stats(
 
 
 @app.command()
+def doubts(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="A store, or a folder with items.csv.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for doubts.csv and pictures of the masks.")] = None,
+    split: Annotated[list[str] | None, typer.Option("--split", help="Only this split; repeatable.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find masks whose outlines hardly follow the image; with --out list and draw them."""
+    from samed2.data.doubts import find_doubts, write_doubts
+    from samed2.data.frames import open_table
+
+    if out is not None and out.exists() and not out.is_dir():
+        raise InputError(f"--out {out}: is a file, wanted a folder")
+    table = open_table(store, split or None, lambda cases: track(cases, len(cases), "read"))
+    tasks = find_doubts(table, lambda cases: track(cases, len(cases), "look at outlines"))
+    written = write_doubts(table, tasks, out) if out is not None else []
+    if as_json:
+        found = [
+            {"task": t.task, "masks": t.masks, "usual": t.usual, "doubtful": [d.case for d in t.found]} for t in tasks
+        ]
+        print_json({"tasks": found, "written": [str(path) for path in written]})
+        return
+    rows = [(t.task, t.masks, f"{t.usual:.2f}", len(t.found), ", ".join(d.case for d in t.found[:3])) for t in tasks]
+    grid(("task", "masks", "usual contrast", "doubtful", "such as"), rows)
+    print(f"\n{sum(len(t.found) for t in tasks)} of {sum(t.masks for t in tasks)} masks hardly follow the image")
+    if written:
+        print(written[0])
+
+
+@app.command()
 def noise(
     store: StorePath,
     out: Annotated[Path, typer.Option("--out", help="The store to write; a new folder.")],

@@ -22,6 +22,7 @@ NOISE = 0.01  # less is no contrast
 LEAST = 0.02  # added to every contrast: what shows none is drawn too, if seldom
 CLEAR = 0.75  # quantile of a task's cases from which they are drawn equally often
 LOOKS = 3  # frames of a volume or video
+DOUBT, FEW = 0.25, 10  # masks are doubted below this share of their task's median, from so many masks on
 
 Track = Callable[[list[Case]], Iterable[Case]]
 
@@ -100,6 +101,14 @@ def outline_chances(table: FrameTable, power: float, track: Track = lambda cases
         clear = np.quantile(contrasts[firsts], CLEAR)
         chances[rows] = np.minimum(1, contrasts[rows] / clear) ** power
     return chances
+
+
+def doubtful(contrasts: Sequence[float]) -> list[int]:
+    """Places of the masks of a task that have far less contrast than its median, the least sure first."""
+    if len(contrasts) < FEW:
+        return []
+    limit = DOUBT * float(np.median(contrasts))
+    return [int(i) for i in np.argsort(contrasts, kind="stable") if contrasts[i] < limit]
 
 
 def task_ranks(tasks: Sequence[str], contrasts: Sequence[float]) -> list[float]:

@@ -200,9 +200,8 @@ def draw_doubtful(report: Report, path: Path) -> int:
     Raises:
         InputError: the file cannot be written, or a case cannot be read.
     """
-    doubtful = report.doubtful
-    shown = []
-    for case, name in doubtful[:MOST_DOUBTFUL]:
+    doubts, shown = report.doubtful, []
+    for case, name in doubts[:MOST_DOUBTFUL]:
         loaded = case.load()
         frame = largest_frame(loaded.masks, name)
         assert frame is not None, "an object without pixels has no outline"
@@ -210,7 +209,7 @@ def draw_doubtful(report: Report, path: Path) -> int:
     if shown:
         make_out(path.parent)
         atomic_write(path, encode(draw_sheet(shown)))
-    return len(doubtful)
+    return len(doubts)
 
 
 def seconds_per_step(path: Path, overrides: list[str]) -> float:

@@ -11,14 +11,13 @@ from statistics import median
 import numpy as np
 
 from samed2.data.cases import Case, LoadedCase
-from samed2.data.outline import case_contrast
+from samed2.data.outline import case_contrast, doubtful
 from samed2.data.sampling import MIN_PIXELS
 from samed2.errors import InputError
 from samed2.io import resolve_window
 
 FEW, LEAST = 10, 4  # cases below which results vary much, and below which none can be kept apart
 MOST = 0.7  # share of the frame from which a mask may be the background
-DOUBT = 0.25  # an outline with less of the object's median contrast is told
 CT_AIR, CT_BONE = -900, 300  # a volume with values below and above these looks like Hounsfield units
 
 
@@ -69,7 +68,7 @@ class Report:
 
     @property
     def doubtful(self) -> list[tuple[Case, str]]:
-        """(case, object) whose outline has far less contrast than is usual for the object, least sure ones first."""
+        """(case, object) whose outline has far less contrast than is usual for the object, by object."""
         found = []
         for task in self.objects:
             own = [
@@ -78,9 +77,8 @@ class Report:
                 for name, contrast in fact.contrasts.items()
                 if fact.case.task(name) == task
             ]
-            usual = median([contrast for *_, contrast in own]) if len(own) >= FEW else 0.0
-            found += [(contrast / usual, case, name) for case, name, contrast in own if contrast < DOUBT * usual]
-        return [(case, name) for _, case, name in sorted(found, key=lambda row: row[0])]
+            found += [own[place][:2] for place in doubtful([contrast for *_, contrast in own])]
+        return found
 
 
 def check_cases(cases: Iterable[Case]) -> Report:
@@ -167,9 +165,9 @@ def _warnings(report: Report) -> list[str]:
     if flat:
         found.append(f"{len(flat)} images have one value everywhere ({_some(flat)})")
     found += _object_warnings(report)
-    doubtful = report.doubtful
-    for name in dict.fromkeys(name for _, name in doubtful):
-        own = [case.name for case, other in doubtful if other == name]
+    doubts = report.doubtful
+    for name in dict.fromkeys(name for _, name in doubts):
+        own = [case.name for case, other in doubts if other == name]
         every = sum(name in fact.contrasts for fact in facts)
         found.append(f"{name}: {len(own)} of {every} outlines hardly follow the image ({_some(own)}): are they right?")
     colours = Counter("RGB" if fact.channels == 3 else "grey" for fact in facts)
