@@ -250,6 +250,16 @@ def test_means_are_over_seeds_then_cases_then_tasks():
     assert found["rows"][0]["dice"] == pytest.approx((0.4 + 0.9) / 2) and found["rows"][0]["cases"] == 3
 
 
+def test_a_difference_is_about_the_seeds_that_both_have():
+    runs = [("base", 0, 0.2), ("base", 1, 0.8), ("new", 1, 0.9), ("other", 2, 0.5)]
+    scores = [Scores(name, seed, "test", "box", rows({"a/1": v, "a/2": v})) for name, seed, v in runs]
+    found = {
+        r["variant"]: r for r in results_of(scores, dict.fromkeys(["base", "new", "other"], "base"), {}, 50)["rows"]
+    }
+    assert found["base"]["dice"] == pytest.approx(0.5) and found["new"]["difference"] == pytest.approx(0.1)
+    assert "against" not in found["other"]  # no seed in common
+
+
 def test_holm_is_over_all_tests_of_a_protocol():
     rng = np.random.default_rng(0)
     base = {f"a/{i}": float(v) for i, v in enumerate(rng.uniform(0.4, 0.6, 30))}

@@ -64,10 +64,11 @@ def results_of(
     """One row per protocol, split and variant, in the order in which they come, and one per bank.
 
     A case's score is its mean over seeds; mean, interval, difference and test rest on these, with patients as what is
-    drawn. Holm over all tests of one protocol on one split.
+    drawn; a difference only on the seeds that both have. Holm over all tests of one protocol on one split.
 
     Args:
-        against: whom each variant is compared with; a row has no difference where that one lacks the protocol.
+        against: whom each variant is compared with; a row has no difference where that one lacks the protocol, or
+            all of its seeds.
     """
     groups: dict[tuple[str, str], dict[str, list[Scores]]] = {}
     for one in scores:
@@ -75,11 +76,11 @@ def results_of(
     rows = []
     for (protocol, split), by_variant in groups.items():
         means = {name: seed_mean([one.rows for one in runs]) for name, runs in by_variant.items()}
-        tests = {
-            name: compare(table, means[against[name]], resamples=resamples)
-            for name, table in means.items()
-            if against[name] != name and against[name] in means
-        }
+        tests = {}
+        for name, runs in by_variant.items():
+            mine, theirs = shared_seeds(runs, by_variant.get(against[name], []))
+            if against[name] != name and mine:
+                tests[name] = compare(seed_mean(mine), seed_mean(theirs), resamples=resamples)
         adjusted = dict(zip(tests, holm([test.macro_p for test in tests.values()]), strict=True))
         for name, table in means.items():
             row = {"protocol": protocol, "split": split, "variant": name, **_means(table, by_variant[name], resamples)}
@@ -97,6 +98,13 @@ def seed_mean(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     joined = pd.concat([table[[*KEYS, "dice"]] for table in tables])
     found = joined.groupby(list(KEYS), sort=True)["dice"].agg(["mean", "size"]).reset_index()
     return found[found["size"] == len(tables)].rename(columns={"mean": "dice"}).drop(columns="size")
+
+
+def shared_seeds(runs: Sequence[Scores], others: Sequence[Scores]) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
+    """The rows of both for the seeds that both have, in the same order."""
+    mine, theirs = ({one.seed: one.rows for one in some} for some in (runs, others))
+    both = [seed for seed in mine if seed in theirs]
+    return [mine[seed] for seed in both], [theirs[seed] for seed in both]
 
 
 def macro(rows: pd.DataFrame) -> float:
@@ -122,7 +130,10 @@ def table_of(results: Mapping[str, Any]) -> str:
         else:
             cells += ["–"] * 4
         lines.append(_line([*cells, str(row["tasks"]), str(row["cases"])]))
-    lines += ["", "Dice x 100, mean over tasks; a case counts with its mean over seeds. p: paired, Holm."]
+    lines += [
+        "",
+        "Dice x 100, mean over tasks; a case counts with its mean over seeds. Difference: seeds of both. p: Holm.",
+    ]
     if results["banks"]:
         lines += ["", _line(BANK_HEADS), "|" + "---|" * len(BANK_HEADS)]
     for row in results["banks"]:
