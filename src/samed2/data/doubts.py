@@ -13,6 +13,7 @@ import numpy as np
 from samed2.data.frames import FrameTable
 from samed2.data.outline import Track, doubtful, row_contrasts
 from samed2.data.stats import example_of
+from samed2.data.stats_page import file_name
 from samed2.data.stats_plots import draw_sheet, encode
 from samed2.errors import InputError
 from samed2.io.atomic import atomic_write
@@ -86,6 +87,6 @@ def write_doubts(table: FrameTable, tasks: Sequence[TaskDoubts], out: Path) -> l
     for task in tasks:
         shown = [example_of(table.cases[one.place].load(), task.task, one.frame) for one in task.found[:DRAWN]]
         if shown:
-            path = out / SHEETS / f"{task.task.replace('/', '-')}.png"
+            path = out / SHEETS / f"{file_name(task.task)}.png"
             written.append(atomic_write(path, encode(draw_sheet(shown))))
     return written

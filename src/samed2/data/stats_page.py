@@ -89,7 +89,7 @@ def write_stats(stats: Stats, out: Path, title: str) -> list[Path]:
         raise InputError(f"{out}: cannot be made a folder ({error.strerror or error})") from error
     written = [atomic_write(out / "stats.json", json.dumps(_finite(stats.to_dict()), indent=1) + "\n")]
     written += [atomic_write(out / "plots" / f"{name}.png", data) for name, data in plots.items()]
-    written += [atomic_write(out / "sheets" / f"{_file(task)}.png", encode(s)) for task, s in sheets.items()]
+    written += [atomic_write(out / "sheets" / f"{file_name(task)}.png", encode(s)) for task, s in sheets.items()]
     page = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(PAGE)
     text = page.render(
         title=title,
@@ -156,7 +156,8 @@ def _number(value: float | None) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def _file(task: str) -> str:
+def file_name(task: str) -> str:
+    """A task as the name of a file, without ending."""
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in task)
 
 

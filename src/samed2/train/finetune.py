@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from samed2.data.cases import Case
+from samed2.data.doubts import DRAWN
 from samed2.data.examples import largest_frame
 from samed2.data.folders import Description, Found, recognise, write_description
 from samed2.data.folders.check import CaseFacts, Report, check_cases, looks_like_ct
@@ -29,7 +30,6 @@ STEPS = (150, 3000)  # fewest and most that are chosen; --steps and --minutes ma
 STEPS_PER_ROOT = 40  # times the root of the number of labelled frames
 RATE, RATE_END = 2e-4, 1e-5  # of models up to PLAIN parameters; larger ones learn more slowly, by the root
 PLAIN = 10_000_000
-MOST_DOUBTFUL = 24
 TRIAL = 6  # steps that --minutes is measured with; the first is not counted
 Progress = Callable[[list[Case]], Iterable[Case]]
 
@@ -201,7 +201,7 @@ def draw_doubtful(report: Report, path: Path) -> int:
         InputError: the file cannot be written, or a case cannot be read.
     """
     doubts, shown = report.doubtful, []
-    for case, name in doubts[:MOST_DOUBTFUL]:
+    for case, name in doubts[:DRAWN]:
         loaded = case.load()
         frame = largest_frame(loaded.masks, name)
         assert frame is not None, "an object without pixels has no outline"
