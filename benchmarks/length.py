@@ -63,12 +63,14 @@ def main() -> None:
 
 
 def measure(count: int, model: str) -> dict[str, float]:
+    from samed2.allocation import keep_freed_memory
     from samed2.io import Scan
     from samed2.io.scratch import walked
     from samed2.predict import Predictor, Tracking
     from samed2.predict.collect import collect
     from samed2.prompts import Prompts
 
+    keep_freed_memory()  # as the command line does
     source = Wandering(count)
     scan = Scan(source, name="wandering", kind="video")
     y, x = source.centre(0)

@@ -10,6 +10,7 @@ import pytest
 
 from samed2.errors import InputError
 from samed2.io import atomic_path, atomic_write
+from samed2.io.atomic import make_folder
 
 
 def test_writes_text_and_bytes(tmp_path: Path) -> None:
@@ -97,3 +98,11 @@ def test_a_full_device(tmp_path: Path) -> None:
         temporary.symlink_to("/dev/full")
         temporary.write_bytes(b"x" * 100_000)
     assert os.listdir(tmp_path) == []
+
+
+def test_folders_are_made_or_refused_by_name(tmp_path: Path) -> None:
+    assert make_folder(tmp_path / "a" / "b").is_dir() and make_folder(tmp_path / "a") == tmp_path / "a"
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match=f"{place}: cannot be made a folder: a file stands"):
+            make_folder(place)

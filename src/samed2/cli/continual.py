@@ -33,9 +33,7 @@ def continual(
     from samed2.train.continual.run import Experiment
     from samed2.train.continual.show import table_of
     from samed2.train.recipe import load_form
-    from samed2.train.trainer import keep_freed_memory
 
-    keep_freed_memory()
     form = load_form(recipe, list(overrides or []), ContinualRecipe)
     if out is not None:
         form = form.model_copy(update={"out": out})

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from samed2 import __version__
+from samed2.allocation import keep_freed_memory
 from samed2.cli.annotate import annotate
 from samed2.cli.console import complain
 from samed2.cli.continual import continual
@@ -106,6 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     end = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:end]
     arguments = [a for i, a in enumerate(arguments) if a != "--debug" or i > end]
+    keep_freed_memory()
     try:
         code = app(args=arguments, prog_name="samed2", standalone_mode=False)
     except SystemExit as error:

@@ -113,24 +113,17 @@ def _check_suffix(name: str, file: Path) -> None:
         raise InputError(f"--out {file}: wanted a name that ends {meant}in {wanted}")
 
 
-def make_folders(files: Sequence[tuple[str, Path]]) -> None:
-    """Make the folders of some results.
+def write_all(result: Segmentation, scan: Scan, files: list[tuple[str, Path]], window: str | None) -> list[Path]:
+    """Write a segmentation in each format and return the files written.
 
     Raises:
         InputError: the system refuses.
     """
-    for folder in {file.parent for _, file in files}:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--out {folder}: cannot be made a folder ({error.strerror})") from error
-
-
-def write_all(result: Segmentation, scan: Scan, files: list[tuple[str, Path]], window: str | None) -> list[Path]:
-    """Write a segmentation in each format and return the files written."""
+    from samed2.io.atomic import make_folder
     from samed2.io.writers import write
 
-    make_folders(files)
+    for folder in {file.parent for _, file in files}:
+        make_folder(folder)
     written: list[Path] = []
     for name, path in files:
         written += write(result, path, format=name or None, scan=scan, window=window)

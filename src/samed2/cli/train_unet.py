@@ -21,6 +21,8 @@ def train_unet(
     val_split: Annotated[str, typer.Option(help="Split to choose the best weights on.")] = "val",
     steps: Annotated[int, typer.Option(min=1, help="Steps of 16 frames.")] = 2000,
     size: Annotated[int, typer.Option(min=32, help="Side of the input in pixels.")] = 256,
+    network: Annotated[str, typer.Option(help="basic, residual or dynamic; all MONAI's.")] = "basic",
+    width: Annotated[int, typer.Option(min=4, help="Channels of the first level.")] = 32,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
@@ -43,7 +45,8 @@ def train_unet(
         def show(step: int, loss: float) -> None:
             bar.update(line, completed=step, description=f"loss {loss:.3f}")
 
-        how = {"steps": steps, "size": size, "seed": seed, "device": device, "resume": resume}
+        how = {"steps": steps, "size": size, "network": network, "width": width}
+        how |= {"seed": seed, "device": device, "resume": resume}
         try:
             folder = run(train, val, out, task, progress=show, **how)  # type: ignore[arg-type]
         except KeyboardInterrupt:

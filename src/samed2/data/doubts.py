@@ -15,8 +15,7 @@ from samed2.data.outline import Track, doubtful, row_contrasts
 from samed2.data.stats import example_of
 from samed2.data.stats_page import file_name
 from samed2.data.stats_plots import draw_sheet, encode
-from samed2.errors import InputError
-from samed2.io.atomic import atomic_write
+from samed2.io.atomic import atomic_write, make_folder
 
 DRAWN = 24  # masks of a task in its picture
 CSV, SHEETS = "doubts.csv", "doubts"
@@ -74,10 +73,7 @@ def write_doubts(table: FrameTable, tasks: Sequence[TaskDoubts], out: Path) -> l
     Raises:
         InputError: a file cannot be written.
     """
-    try:
-        (out / SHEETS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be made a folder ({error.strerror or error})") from error
+    make_folder(out / SHEETS)
     text = io.StringIO(newline="")
     names = ["task", "case", "split", "frame", "contrast", "usual"]
     writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")

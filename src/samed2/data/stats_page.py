@@ -11,8 +11,7 @@ from typing import Any
 from samed2 import __version__
 from samed2.data.stats import Stats
 from samed2.data.stats_plots import draw_plots, draw_sheet, encode
-from samed2.errors import InputError
-from samed2.io.atomic import atomic_write
+from samed2.io.atomic import atomic_write, make_folder
 
 TITLES = {
     "cases": "Cases by data set and split",
@@ -82,11 +81,8 @@ def write_stats(stats: Stats, out: Path, title: str) -> list[Path]:
 
     plots = draw_plots(stats)
     sheets = {task: draw_sheet(found) for task, found in stats.examples.items() if found}
-    try:
-        for folder in (out, out / "plots", out / "sheets"):
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be made a folder ({error.strerror or error})") from error
+    for folder in (out / "plots", out / "sheets"):
+        make_folder(folder)
     written = [atomic_write(out / "stats.json", json.dumps(_finite(stats.to_dict()), indent=1) + "\n")]
     written += [atomic_write(out / "plots" / f"{name}.png", data) for name, data in plots.items()]
     written += [atomic_write(out / "sheets" / f"{file_name(task)}.png", encode(s)) for task, s in sheets.items()]

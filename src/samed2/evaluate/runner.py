@@ -25,6 +25,7 @@ from samed2.evaluate.selection import MEANING
 from samed2.evaluate.settings import EvalSettings
 from samed2.evaluate.support import SupportPool, usual_sizes
 from samed2.io import atomic_write
+from samed2.io.atomic import make_folder
 
 Loader = Callable[[], Segmenter]
 Progress = Callable[[int, int, str], None]
@@ -218,10 +219,7 @@ def _config(
 
 def _prepare(folder: Path, config: dict[str, Any]) -> Path:
     """The folder, made or found to hold the same run."""
-    try:
-        (folder / MASKS / ANSWERS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made: {error.strerror or error}") from error
+    make_folder(folder / MASKS / ANSWERS)
     path = folder / CONFIG
     if path.is_file():
         try:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: write beside the target, then rename over it."""
+"""Files that appear whole or not at all: write beside the target, then rename over it; and folders for them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ _HINTS = {
     errno.EACCES: "permission denied; choose a folder you may write to",
     errno.EPERM: "permission denied; choose a folder you may write to",
     errno.EROFS: "the file system is read-only; choose another folder",
+    errno.ENOTDIR: "a file stands where a folder is wanted; choose another place",
+    errno.EEXIST: "a file stands where a folder is wanted; choose another place",
     errno.ENAMETOOLONG: "the file name is too long; choose a shorter one",
 }
 
@@ -102,6 +104,19 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> Path:
     with atomic_path(path) as temporary:
         temporary.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
     return Path(path)
+
+
+def make_folder(folder: str | os.PathLike[str]) -> Path:
+    """Make a folder and those above it, where they are not there yet, and return it.
+
+    Raises:
+        InputError: the system refuses.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made a folder: {_why(error)}") from error
+    return Path(folder)
 
 
 def _checked_target(path: str | os.PathLike[str]) -> Path:

@@ -22,7 +22,7 @@ from samed2.data.sampling import MIN_PIXELS
 from samed2.data.stats import example_of
 from samed2.data.stats_plots import draw_sheet, encode
 from samed2.errors import InputError
-from samed2.io.atomic import atomic_path, atomic_write
+from samed2.io.atomic import atomic_path, atomic_write, make_folder
 from samed2.train.recipe import Recipe, load_recipe
 
 DATA, RECIPE = "data.yaml", "recipe.yaml"
@@ -165,7 +165,7 @@ def write_run(survey: Survey, fields: Mapping[str, Any], out: Path) -> Path:
     Raises:
         InputError: the folder cannot be written.
     """
-    make_out(out)
+    make_folder(out)
     if survey.found.source is not None:
         names = {split: tuple(case.name for case in cases) for split, cases in survey.splits.items() if cases}
         write_description(Description(survey.found.source, names), out / DATA)
@@ -177,18 +177,6 @@ def write_run(survey: Survey, fields: Mapping[str, Any], out: Path) -> Path:
     with atomic_path(path) as temporary:
         Path(temporary).write_text(head + yaml.safe_dump(dict(fields), sort_keys=False), encoding="utf-8")
     return path
-
-
-def make_out(out: Path) -> None:
-    """Make the out folder.
-
-    Raises:
-        InputError: it cannot be made.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be made a folder ({error.strerror or error})") from error
 
 
 def draw_doubtful(report: Report, path: Path) -> int:
@@ -207,7 +195,7 @@ def draw_doubtful(report: Report, path: Path) -> int:
         assert frame is not None, "an object without pixels has no outline"
         shown.append(example_of(loaded, case.task(name), frame))
     if shown:
-        make_out(path.parent)
+        make_folder(path.parent)
         atomic_write(path, encode(draw_sheet(shown)))
     return len(doubts)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable
@@ -131,16 +130,3 @@ def source_stamp(root: Path) -> str:
         except OSError:
             continue  # a description is a file itself
     return ""
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep freed blocks: giving every activation back to the system costs most of a CPU step."""
-    trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # names in glibc's malloc.h
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(mmap_max, 0)
-        libc.mallopt(trim_threshold, -1)
-        libc.mallopt(top_pad, 2**27)
-        libc.mallopt(arena_max, 1)
-    except (OSError, AttributeError):
-        pass  # another C library; only speed is lost

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from samed2 import __version__
+from samed2.allocation import keep_freed_memory
 from samed2.data.outline import outline_chances
 from samed2.data.samples import Batch
 from samed2.data.sampling import Sampler
@@ -30,7 +31,7 @@ from samed2.train.parts import choose_parts, merge_lora, recompute
 from samed2.train.processes import Processes
 from samed2.train.recipe import Recipe, StageRecipe, load_recipe
 from samed2.train.sharding import spread, spread_optimizer, whole
-from samed2.train.start import bar, build_model, keep_freed_memory, read_table, source_stamp, table_hash
+from samed2.train.start import bar, build_model, read_table, source_stamp, table_hash
 from samed2.train.validation import Validation
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"

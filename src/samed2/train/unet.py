@@ -21,6 +21,7 @@ from samed2 import __version__
 from samed2.data.cases import Case
 from samed2.errors import InputError
 from samed2.evaluate.models.unet_config import build_unet, make_config, save_unet
+from samed2.io.atomic import make_folder
 from samed2.predict.device import autocast, resolve_device, resolve_precision
 from samed2.train.checkpoint import read_state, write_state
 from samed2.train.interrupt import Interrupt
@@ -205,10 +206,7 @@ class Run:
         Raises:
             InputError: it cannot be written; an older one stays.
         """
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{path.parent}: cannot be made: {error.strerror or error}") from error
+        make_folder(path.parent)
         parts = {name: part.state_dict() for name, part in self._parts.items()}
         write_state({**vars(standing), **parts, "about": json.dumps(about)}, path)
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from samed2.errors import InputError
 from samed2.evaluate.models.hub import read_json
 from samed2.evaluate.models.options import first_problem
-from samed2.io.atomic import atomic_path, atomic_write
+from samed2.io.atomic import atomic_path, atomic_write, make_folder
 from samed2.nn.strict import check_shapes
 from samed2.nn.weights import CONFIG, WEIGHTS
 
@@ -127,11 +127,7 @@ def save_unet(network: torch.nn.Module, config: UNetConfig, folder: str | Path) 
     """
     from safetensors.torch import save_file
 
-    target = Path(folder)
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{target}: cannot be made: {error.strerror or error}") from error
+    target = make_folder(folder)
     state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
     with atomic_path(target / WEIGHTS) as part:
         save_file(state, part, metadata={"format": "pt"})

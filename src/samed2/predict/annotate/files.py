@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from samed2.errors import InputError
 from samed2.io import Scan, Segmentation, Window, atomic_path, read, write
+from samed2.io.atomic import make_folder
 from samed2.io.readers import suffixes
 from samed2.predict.annotate.state import Entry
 from samed2.predict.rows import box_of
@@ -84,18 +85,6 @@ def without_suffix(name: str) -> str:
         if name.lower().endswith(ending) and len(name.rsplit("/", 1)[-1]) > len(ending):
             return name[: -len(ending)]
     return name
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it.
-
-    Raises:
-        InputError: the system refuses.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made a folder ({error.strerror or error})") from error
 
 
 def remove_halves(out: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from samed2.errors import InputError
 from samed2.io import Scan, Segmentation, SegmentedObject, read
+from samed2.io.atomic import make_folder
 from samed2.io.lock import locked
 from samed2.predict.annotate import files
 from samed2.predict.annotate.bank import open_memory, version_of
@@ -68,7 +69,7 @@ class Annotation(Overview):
         self.predictor = copy(predictor)  # of its own for the memory; model and cached embeddings are shared
         self.predictor.memory = self.memory
         self.paths = find_cases(folder, [out, bank])
-        files.make_folder(out)
+        make_folder(out)
         with ExitStack() as held:
             held.enter_context(locked(out / LOCK))
             files.remove_halves(out)

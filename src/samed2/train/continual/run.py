@@ -16,7 +16,7 @@ import torch
 from samed2.data import open_cases
 from samed2.data.cases import Case
 from samed2.errors import InputError
-from samed2.io.atomic import atomic_path, atomic_write
+from samed2.io.atomic import atomic_path, atomic_write, make_folder
 from samed2.nn import SAMed2Model
 from samed2.nn.builders import micro_config, nano_config
 from samed2.nn.init import init_from_scratch
@@ -141,7 +141,7 @@ class Experiment:
         if finished.exists():
             self.done += each * len(order)
             return _read(finished)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         learner = self._learner(name, replace(self.way, seed=self.recipe.seed * 100 + number))
         rows: list[list[float]] = []
         seconds = 0.0
@@ -198,10 +198,7 @@ class Experiment:
             if path.read_text() != text:
                 raise InputError(f"{self.out}: holds an experiment of another recipe; choose another --out")
             return
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{self.out}: cannot be made ({error.strerror or error})") from error
+        make_folder(self.out)
         atomic_write(path, text)
 
 

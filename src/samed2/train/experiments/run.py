@@ -20,7 +20,7 @@ from samed2.evaluate.results import JSON, Results
 from samed2.evaluate.runner import Progress as Tell
 from samed2.evaluate.runner import evaluate
 from samed2.evaluate.settings import EvalSettings
-from samed2.io.atomic import atomic_write
+from samed2.io.atomic import atomic_write, make_folder
 from samed2.io.lock import locked
 from samed2.memory import SelectiveMemory
 from samed2.predict import Predictor
@@ -90,10 +90,7 @@ class Experiment:
         Raises:
             InputError: data or models cannot be used, or the folder holds a variant of this name with other settings.
         """
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{self.out}: cannot be made ({error.strerror or error})") from error
+        make_folder(self.out)
         with locked(self.out / "running.lock"):
             for number, (seed, variant) in enumerate(self.jobs):
                 self.console.print(f"[{number + 1}/{len(self.jobs)}] {variant.name}, seed {seed}", markup=False)
@@ -135,7 +132,7 @@ class Experiment:
             raise InputError(
                 f"{path.parent}: holds scores of other settings; choose another out, or remove this folder"
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         atomic_write(path, text)
 
     def _score(self, variant: Variant, seed: int, recipe: Recipe) -> None:
@@ -162,7 +159,7 @@ class Experiment:
                 bank = banks.get("whole" if text == "recall" else "near")
                 cases = self._asked(split, text, recipe, bank)
                 if not cases:
-                    place.mkdir(parents=True, exist_ok=True)
+                    make_folder(place)
                     atomic_write(place / NOTHING, "no case of this split can be asked so\n")
                     continue
                 model = BankedSegmenter(predictor, settings, bank, by_task, variant.name)
