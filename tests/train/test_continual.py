@@ -210,6 +210,22 @@ def test_methods_change_and_keep_what_they_say(shots, name):
     assert (cost["megabytes"] > 0) == (name not in ("fine-tuning",))
 
 
+@pytest.mark.parametrize(("replay", "wanted"), [(0.0, {"two"}), (1.0, {"one"}), ("mixed", {"one", "two"})])
+def test_what_a_step_after_the_first_stage_is_drawn_from(shots, monkeypatch, replay, wanted):
+    seen: list[set[str]] = []
+
+    def spy(drawn, *rest):
+        seen.append({task.removeprefix("made/") for task in drawn})
+        return draw_episode(drawn, *rest)
+
+    monkeypatch.setattr("samed2.train.continual.learner.draw_episode", spy)
+    subject = learner("rehearsal", shots, replay=replay)
+    subject.learn("one", 2, quiet)
+    assert seen == [{"one"}] * 2
+    subject.learn("two", 3, quiet)
+    assert seen[2:] == [wanted] * 3
+
+
 def test_adapters_of_an_earlier_task_are_found_again(shots):
     subject = learner("adapters", shots, fit={"steps": 2, "rows": 4, "lr": 0.05, "warmup": 1})
     subject.learn("one", 2, quiet)

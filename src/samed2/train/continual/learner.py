@@ -114,17 +114,21 @@ class Learner:
             self.bank = SelectiveMemory.load(folder / f"bank-{len(self.seen)}.safetensors", in_memory=True)
 
     def _draw(self, stage: str, number: int) -> Draw:
-        """Episodes of the stage, some of them of kept frames."""
+        """Episodes of the stage; some of them, or half of the rows of each, of kept frames."""
         new = by_task(self.shots[stage])
         old = by_task([shot for earlier in self._kept_stages() for shot in self._kept(earlier)])
         recipe, seed = self.recipe, self.way.seed
         memories = recipe.memory.retrieved if self.method.remembers else 0
-        share = number / (number + 1) if recipe.replay == "equal" else recipe.replay
+        share = recipe.replay
 
         def draw(step: int) -> Episode:
-            again = bool(old) and np.random.default_rng([REPLAY, seed, number, step]).random() < share
-            key = (TRAIN, seed, number, step)
-            return draw_episode(old if again else new, recipe.fit.rows, recipe.prompt, memories, key)
+            rng = np.random.default_rng([REPLAY, seed, number, step])
+            shots = new
+            if old and share == "mixed":
+                shots = dict(_any_of(tasks, rng) for tasks in (old, new))
+            elif old and share != "mixed" and rng.random() < share:
+                shots = old
+            return draw_episode(shots, recipe.fit.rows, recipe.prompt, memories, (TRAIN, seed, number, step))
 
         return draw
 
@@ -194,6 +198,12 @@ class Learner:
         parameters = dict(self.model.named_parameters())
         for name, value in values.items():
             parameters[name].copy_(value)
+
+
+def _any_of(tasks: Mapping[str, list[Shot]], rng: np.random.Generator) -> tuple[str, list[Shot]]:
+    names = sorted(tasks)
+    name = names[rng.integers(len(names))]
+    return name, tasks[name]
 
 
 def _spread_tasks(shots: Sequence[Shot], count: int) -> list[Shot]:

@@ -78,8 +78,8 @@ class ContinualRecipe(Strict):
     tasks: dict[str, list[str]]
     methods: list[str] = list(METHODS)
     orders: int = Field(3, gt=0)  # as listed, reversed, then drawn at random
-    # share of steps that rehearse, where a method does; "equal": as many for each earlier stage as for the new one
-    replay: Annotated[float, Field(ge=0, le=1)] | Literal["equal"] = 0.5
+    # share of steps that rehearse, where a method does; "mixed": half of the rows of every step, of one earlier task
+    replay: Annotated[float, Field(ge=0, le=1)] | Literal["mixed"] = 0.5
     kept: int = Field(16, gt=0)  # training frames of each earlier task that are kept for it
     ewc: float = Field(0.01, ge=0)  # weight of its penalty
     fisher: int = Field(64, gt=0)  # episodes of two rows that the Fisher information is taken from
