@@ -58,13 +58,13 @@ def attend_memory(
     rows = []
     for start in range(0, len(tokens), together):
         some = slice(start, start + together)
-        row, memories = tokens[some], list(zip(keys[some], key_position[some], strict=True))
+        row, memories = tokens[some], list(zip(keys[some] + key_position[some], keys[some], strict=True))
         for layer in attention.layers:
             if layer is not first or not alike:
                 row = row + _own(layer, row, turn)
             module = layer.cross_attn_image
-            queries = _turned(module.q_proj(layer.layer_norm2(row)), turn)
-            read = [_cross(module, q, k, p, key_turn, placeless) for q, (k, p) in zip(queries, memories, strict=True)]
+            queries = _turn(module.q_proj(layer.layer_norm2(row)), turn)
+            read = [_cross(module, q, k, v, key_turn, placeless) for q, (k, v) in zip(queries, memories, strict=True)]
             row = row + module.o_proj(module.v_proj(torch.stack(read)))
             row = row + layer.linear2(layer.activation(layer.linear1(layer.layer_norm3(row))))
         rows.append(attention.layer_norm(row))
@@ -106,23 +106,21 @@ def _own(layer: Sam2VideoMemoryAttentionLayer, tokens: Tensor, turn: Tensor) -> 
     """The self-attention of objects' tokens (N, hw, d)."""
     own = layer.self_attn
     x = layer.layer_norm1(tokens)
-    query, key, value = _turned(own.q_proj(x), turn) * own.scaling, _turned(own.k_proj(x), turn), own.v_proj(x)
+    query, key, value = _turn(own.q_proj(x), turn) * own.scaling, _turn(own.k_proj(x), turn), own.v_proj(x)
     return own.o_proj(torch.stack([_attend(*each) for each in zip(query, key, value, strict=True)]))
 
 
 def _cross(
-    module: Sam2VideoRoPEAttention, query: Tensor, keys: Tensor, position: Tensor, turn: Tensor, placeless: int
+    module: Sam2VideoRoPEAttention, query: Tensor, placed_keys: Tensor, values: Tensor, turn: Tensor, placeless: int
 ) -> Tensor:
-    """What one object's image tokens (hw, d) find in its memory tokens (K, M), not yet projected: (hw, M)."""
-    key = module.k_proj(keys + position)  # [k, d]
-    placed = len(key) - placeless
-    maps = _turned(key[:placed].unflatten(0, (-1, len(turn))), turn).flatten(0, 1)
-    if placeless:
-        key[:placed] = maps
-    else:
-        key = maps
+    """What one object's image tokens (hw, d) find in its memory tokens (K, M), not yet projected: (hw, M).
+
+    `placed_keys` are the values with the codes of their places and times.
+    """
+    key = module.k_proj(placed_keys)  # [k, d]
+    _turn(key[: len(key) - placeless].unflatten(0, (-1, len(turn))), turn)
     lone = math.log(len(query) / len(turn))  # a pooled token speaks for several, a pointer for itself
-    return _attend(query * module.scaling, key, keys.to(key), placeless, lone)
+    return _attend(query * module.scaling, key, values.to(key), placeless, lone)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, last: int = 0, less: float = 0.0) -> Tensor:
@@ -173,7 +171,7 @@ def _as_complex(rotary: tuple[Tensor, Tensor]) -> Tensor:
     return torch.complex(cos.contiguous(), sin.contiguous())
 
 
-def _turned(x: Tensor, turn: Tensor) -> Tensor:
-    """Rotate neighbouring pairs of channels of (..., hw, d), in float32, back to the dtype given."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)
+def _turn(x: Tensor, turn: Tensor) -> Tensor:
+    """Rotate neighbouring pairs of channels of (..., hw, d) in place, reckoned in float32, and return them."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2))).mul_(turn)
+    return x if x.dtype == torch.float32 else x.copy_(torch.view_as_real(pairs).flatten(-2))
