@@ -13,12 +13,14 @@ from transformers.models.sam2.modeling_sam2 import (
     Sam2HieraDetModel,
     Sam2MultiScaleAttention,
     Sam2MultiScaleBlock,
+    Sam2VisionModel,
     do_pool,
     window_partition,
     window_unpartition,
 )
 
 from samed2.nn.adapter import TemporalAdapter
+from samed2.nn.attention import attend_plain
 
 
 class AdaptedBlock(Sam2MultiScaleBlock):
@@ -69,7 +71,8 @@ def attend(attention: Sam2MultiScaleAttention, tokens: torch.Tensor) -> torch.Te
     """Multi-head attention with the module's weights, (B, H, W, C_in) -> (B, H', W', C_out).
 
     The same sums as the module's own forward, without the per-token products it computes and drops. On a CPU
-    plain matrix products are used while training: the fused kernel's backward pass is several times slower.
+    plain matrix products are used while training, for the fused kernel's backward pass is several times slower, and
+    in lower precision, from which it gains nothing.
     """
     batch, height, width, _ = tokens.shape
     heads = attention.num_attention_heads
@@ -79,11 +82,31 @@ def attend(attention: Sam2MultiScaleAttention, tokens: torch.Tensor) -> torch.Te
         height, width = pooled.shape[1:3]
         query = pooled.reshape(batch, height * width, heads, -1)
     query, key, value = (t.transpose(1, 2) for t in (query, key, value))  # [b, heads, hw, c]
-    if torch.is_grad_enabled() and tokens.device.type == "cpu":
+    on_processor = tokens.device.type == "cpu"
+    if on_processor and torch.is_grad_enabled():
         mixed = ((query * attention.scale) @ key.transpose(-2, -1)).softmax(dim=-1).to(value.dtype) @ value
+        mixed = mixed.transpose(1, 2)
+    elif on_processor and query.dtype != torch.float32:
+        mixed, _ = attend_plain(attention, query, key, value, scaling=attention.scale)
     else:
-        mixed = F.scaled_dot_product_attention(query, key, value, scale=attention.scale)
-    return attention.proj(mixed.transpose(1, 2).reshape(batch, height, width, -1))
+        mixed = F.scaled_dot_product_attention(query, key, value, scale=attention.scale).transpose(1, 2)
+    return attention.proj(mixed.reshape(batch, height, width, -1))
+
+
+def feature_maps(encoder: Sam2VisionModel, pixels: torch.Tensor, num_frames: int) -> list[torch.Tensor]:
+    """The encoder's maps of (B*T, 3, S, S) pixels, (B*T, d, S/4, S/4), (.., S/8, ..) and (.., S/16, ..).
+
+    The same sums as its forward, without the codes of places that its neck computes for every map and nobody reads.
+    """
+    neck = encoder.neck
+    stages = encoder.backbone(pixels, num_frames=num_frames).intermediate_hidden_states
+    maps: list[torch.Tensor] = []
+    for number, conv in zip(reversed(range(len(stages))), neck.convs, strict=True):
+        lateral = conv(stages[number].permute(0, 3, 1, 2))
+        if maps and number in neck.fpn_top_down_levels:
+            lateral = lateral + F.interpolate(maps[-1].float(), scale_factor=2, mode="nearest").to(lateral.dtype)
+        maps.append(lateral)
+    return maps[: -encoder.num_feature_levels - 1 : -1]
 
 
 class AdaptedTrunk(Sam2HieraDetModel):

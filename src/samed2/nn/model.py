@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModel, Sam2VideoModel
 from samed2.nn.attention import attend_memory, can_attend
 from samed2.nn.config import SAMed2Config
 from samed2.nn.decoder import Candidates, choose, propose
-from samed2.nn.hiera import adapt_trunk
+from samed2.nn.hiera import adapt_trunk, feature_maps
 from samed2.nn.prompts import PromptTensors, ellipse_logits, embed_prompts
 
 STRIDE = 16  # of the image embedding
@@ -75,8 +75,7 @@ class SAMed2Model(Sam2VideoModel):
         """
         if pixels.ndim != 5 or pixels.shape[-1] != pixels.shape[-2]:
             raise ValueError(f"pixels: got shape {tuple(pixels.shape)}, wanted (B, T, 3, S, S)")
-        output = self.vision_encoder(pixels.flatten(0, 1), num_frames=pixels.shape[1])
-        high, mid, low = output.fpn_hidden_states
+        high, mid, low = feature_maps(self.vision_encoder, pixels.flatten(0, 1), pixels.shape[1])
         return Features(self.mask_decoder.conv_s0(high), self.mask_decoder.conv_s1(mid), low)
 
     def condition(
@@ -103,7 +102,8 @@ class SAMed2Model(Sam2VideoModel):
         memory = memory.to(low.dtype)
         if memory_position is None:
             memory_position = self.memory_position(memory.shape[-2:]).to(memory).expand_as(memory)
-        position = self.vision_encoder.neck.position_encoding(low.shape, low.device, low.dtype).to(low)
+        one = torch.Size([1, *low.shape[1:]])
+        position = self.vision_encoder.neck.position_encoding(one, low.device, low.dtype).to(low)
         tokens = low + 0.1 * position
         tokens = tokens.flatten(2).transpose(1, 2)[:, None]  # [n, 1, hw, d]
         keys, key_position = _frame_major(memory), _frame_major(memory_position.to(memory))
