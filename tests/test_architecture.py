@@ -29,9 +29,9 @@ ALLOWED: dict[str, set[str]] = {
     "serve": CORE,
     "cli": CORE | {"data", "evaluate", "train", "serve"},
 }
-OPEN_TO_ALL = {"errors", "__init__"}
+OPEN_TO_ALL = {"errors", "allocation", "__init__"}
 TORCH = {"torch", "transformers", "safetensors", "accelerate", "peft", "monai"}
-TORCH_FREE = {"io", "prompts", "errors", "__init__"}
+TORCH_FREE = {"io", "prompts", "errors", "allocation", "__init__"}
 RUNS_WHAT_IT_READS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 
 
