@@ -126,7 +126,7 @@ def test_doubts_are_listed_and_drawn(tmp_path):
     assert lines[0] == "task,case,split,frame,contrast,usual" and lines[1].startswith("a/ball,c") and len(lines) == 3
     assert Image.open(written[1]).width > 300
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be made a folder"):
+    with pytest.raises(InputError, match="--out"):
         write_doubts(table, [task], tmp_path / "file")
 
 

@@ -106,3 +106,5 @@ def test_folders_are_made_or_refused_by_name(tmp_path: Path) -> None:
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(InputError, match=f"{place}: cannot be made a folder: a file stands"):
             make_folder(place)
+    with pytest.raises(InputError, match=f"^--out {place}: "):
+        make_folder(place, "--out")

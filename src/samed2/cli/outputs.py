@@ -123,7 +123,7 @@ def write_all(result: Segmentation, scan: Scan, files: list[tuple[str, Path]], w
     from samed2.io.writers import write
 
     for folder in {file.parent for _, file in files}:
-        make_folder(folder)
+        make_folder(folder, "--out")
     written: list[Path] = []
     for name, path in files:
         written += write(result, path, format=name or None, scan=scan, window=window)

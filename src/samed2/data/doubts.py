@@ -73,7 +73,7 @@ def write_doubts(table: FrameTable, tasks: Sequence[TaskDoubts], out: Path) -> l
     Raises:
         InputError: a file cannot be written.
     """
-    make_folder(out / SHEETS)
+    make_folder(out / SHEETS, "--out")
     text = io.StringIO(newline="")
     names = ["task", "case", "split", "frame", "contrast", "usual"]
     writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")

@@ -106,8 +106,11 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> Path:
     return Path(path)
 
 
-def make_folder(folder: str | os.PathLike[str]) -> Path:
+def make_folder(folder: str | os.PathLike[str], option: str = "") -> Path:
     """Make a folder and those above it, where they are not there yet, and return it.
+
+    Args:
+        option: what it was given by, such as "--out", for the error.
 
     Raises:
         InputError: the system refuses.
@@ -115,7 +118,7 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be made a folder: {_why(error)}") from error
+        raise InputError(f"{option} {folder}: cannot be made a folder: {_why(error)}".lstrip()) from error
     return Path(folder)
 
 

@@ -165,7 +165,7 @@ def write_run(survey: Survey, fields: Mapping[str, Any], out: Path) -> Path:
     Raises:
         InputError: the folder cannot be written.
     """
-    make_folder(out)
+    make_folder(out, "--out")
     if survey.found.source is not None:
         names = {split: tuple(case.name for case in cases) for split, cases in survey.splits.items() if cases}
         write_description(Description(survey.found.source, names), out / DATA)
@@ -195,7 +195,7 @@ def draw_doubtful(report: Report, path: Path) -> int:
         assert frame is not None, "an object without pixels has no outline"
         shown.append(example_of(loaded, case.task(name), frame))
     if shown:
-        make_folder(path.parent)
+        make_folder(path.parent, "--out")
         atomic_write(path, encode(draw_sheet(shown)))
     return len(doubts)
 

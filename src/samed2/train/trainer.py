@@ -22,7 +22,7 @@ from samed2.data.samples import Batch
 from samed2.data.sampling import Sampler
 from samed2.data.stream import ClipStream, clip_loader
 from samed2.errors import InputError
-from samed2.io.atomic import atomic_path
+from samed2.io.atomic import atomic_path, atomic_write, make_folder
 from samed2.nn import weights
 from samed2.train.checkpoint import read_state, write_state
 from samed2.train.interrupt import Interrupt, ignore_interrupts
@@ -304,12 +304,8 @@ class Trainer:
         if checkpoint.exists() and not resume:
             raise InputError(f"{out}: holds another run; use --resume to go on with it, or another --out")
         if self.processes.first:
-            try:
-                out.mkdir(parents=True, exist_ok=True)
-                with atomic_path(out / "recipe.json") as path:
-                    Path(path).write_text(self.recipe.model_dump_json(indent=1))
-            except OSError as error:
-                raise InputError(f"{out}: cannot be written ({error.strerror or error})") from error
+            make_folder(out)
+            atomic_write(out / "recipe.json", self.recipe.model_dump_json(indent=1))
         if checkpoint.exists():
             self.load_checkpoint(checkpoint)
 

@@ -123,11 +123,12 @@ class Learner:
 
         def draw(step: int) -> Episode:
             rng = np.random.default_rng([REPLAY, seed, number, step])
-            shots = new
-            if old and share == "mixed":
+            if not old:
+                shots = new
+            elif share == "mixed":
                 shots = dict(_any_of(tasks, rng) for tasks in (old, new))
-            elif old and share != "mixed" and rng.random() < share:
-                shots = old
+            else:
+                shots = old if rng.random() < share else new
             return draw_episode(shots, recipe.fit.rows, recipe.prompt, memories, (TRAIN, seed, number, step))
 
         return draw
