@@ -11,7 +11,7 @@ import torch
 from tests.generated import make_folder, make_recipe
 
 from samed2.errors import InputError
-from samed2.nn.weights import load
+from samed2.nn.weights import load, save
 from samed2.train.recipe import load_recipe
 from samed2.train.trainer import CHECKPOINT, Trainer, run
 
@@ -139,6 +139,21 @@ def test_adapters_may_be_left_out_of_weights_to_start_from(recipe, finished, tmp
     assert all(torch.equal(given[name], value) for name, value in plain.items())
 
 
+def test_training_may_start_from_the_mean_of_several_weights(recipe, finished, tmp_path):
+    first = load(finished / "model")
+    second = load(finished / "model")
+    with torch.no_grad():
+        for value in second.parameters():
+            value.add_(torch.randn(value.shape, generator=torch.Generator().manual_seed(0)))
+    start = [f"out={tmp_path}", "model.settings={}", f"model.init={save(first, tmp_path / 'a')}"]
+    average = f"model.average=['{save(second, tmp_path / 'b')}']"
+    mean = Trainer(load_recipe(recipe, [*start, average])).model.state_dict()
+    for name, value in first.state_dict().items():
+        torch.testing.assert_close(mean[name], (value + second.state_dict()[name]) / 2, msg=name)
+    with pytest.raises(InputError, match="nano has not the weights of"):
+        Trainer(load_recipe(recipe, [*start, "model.average=['nano']"]))
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(recipe, tmp_path):
     trainer = Trainer(load_recipe(recipe, [f"out={tmp_path}"]))
     with torch.no_grad():
@@ -154,6 +169,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(recipe, tmp_path):
         ("data.splits=['tests']", "tests"),
         ("model.settings={'colour': 1}", "colour"),
         ("model.init=no/such/model", "no/such/model"),
+        ("model.average=['nano']", "average: wanted init too"),
+        ("model={'init': 'nano', 'average': ['no/such/model']}", "no/such/model"),
         ("out=/proc/nothing", "/proc/nothing"),
     ],
 )

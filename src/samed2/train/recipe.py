@@ -50,14 +50,22 @@ class DataRecipe(Strict):
 class ModelRecipe(Strict):
     """What is trained: a built-in configuration with settings, or the weights of a folder, a name or the hub.
 
+    `average`: more weights with the configuration of `init`, which training starts from the mean of.
     `settings` are fields of the configuration; with `init` only such as leave the shapes of the weights alone.
     `train`: which parts, see `samed2.train.parts.choose_parts`.
     """
 
     preset: Literal["nano", "micro"] | None = "nano"
     init: str | None = None  # start from these weights instead of at random
+    average: list[str] = []
     settings: dict[str, Any] = {}
     train: Literal["all", "adapters+decoder", "adapters", "lora"] = "all"
+
+    @model_validator(mode="after")
+    def _started(self) -> ModelRecipe:
+        if self.average and self.init is None:
+            raise ValueError("average: wanted init too, which it is averaged with")
+        return self
 
 
 class StageRecipe(BatchPlan):

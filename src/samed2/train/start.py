@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.progress import track
 
@@ -34,7 +35,7 @@ def build_model(recipe: Recipe) -> SAMed2Model:
     Raises:
         InputError: unknown weights or settings.
     """
-    loaded = None if recipe.model.init is None else weights.load(recipe.model.init)
+    loaded = None if recipe.model.init is None else _mean([recipe.model.init, *recipe.model.average])
     config = _configured(recipe.model) if loaded is None else _changed(loaded.config, recipe.model.settings)
     # plain matrix products: the fused CPU attention is several times slower in the backward pass
     model = SAMed2Model._from_config(config, attn_implementation="eager")
@@ -43,6 +44,20 @@ def build_model(recipe: Recipe) -> SAMed2Model:
     else:
         given, wanted = loaded.state_dict(), model.state_dict()
         model.load_state_dict({name: value for name, value in given.items() if name in wanted})
+    return model
+
+
+def _mean(names: list[str]) -> SAMed2Model:
+    """The first of some models, with the mean of the weights of all."""
+    model, *others = [weights.load(name) for name in names]
+    states = [other.state_dict() for other in others]
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    for name, state in zip(names[1:], states, strict=True):
+        if {key: value.shape for key, value in state.items()} != shapes:
+            raise InputError(f"model.average: {name} has not the weights of {names[0]}; wanted the same configuration")
+    with torch.no_grad():
+        for key, value in model.state_dict().items():
+            value.copy_(torch.stack([value, *(state[key] for state in states)]).mean(dim=0))
     return model
 
 
