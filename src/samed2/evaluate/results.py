@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from samed2.errors import InputError
 from samed2.io import atomic_path, atomic_write
+from samed2.io.json_file import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,11 +105,8 @@ class Results:
         if not path.is_file():
             unfinished = "; the run there is not finished, start it again" if (source / ROWS).is_file() else ""
             raise InputError(f"{path}: not found, wanted the folder of a finished evaluation{unfinished}")
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: cannot be read ({error}); run the evaluation again") from error
-        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        document = read_json(path, f"results of schema {SCHEMA}", "run the evaluation again")
+        if document.get("schema") != SCHEMA:
             raise InputError(f"{path}: is not of schema {SCHEMA}; run the evaluation again")
         return cls(document, read_rows(source / ROWS), source)
 

@@ -11,6 +11,7 @@ from samed2.errors import InputError
 from samed2.io import Scan, Window
 from samed2.io import read as read_scan
 from samed2.io.atomic import atomic_write
+from samed2.io.json_file import read_json
 from samed2.predict.held import Held
 from samed2.predict.session_state import State
 from samed2.predict.settings import fields_of
@@ -78,13 +79,8 @@ def read(path: str | PathLike[str], scan: Scan | None) -> Found:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be opened ({error.strerror or error})") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not a session, or is cut off ({error})") from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
+    data = read_json(path, "a session", "open an older copy")
+    if data.get("format") != FORMAT:
         raise InputError(f"{path}: is not a session, wanted a file with format {FORMAT!r}")
     if data.get("format_version") != FORMAT_VERSION:
         raise InputError(f"{path}: has format version {data.get('format_version')}, wanted {FORMAT_VERSION}")

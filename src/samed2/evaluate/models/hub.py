@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from samed2.errors import InputError
+from samed2.io.json_file import read_json
 from samed2.nn.weights import CONFIG, INDEX, WEIGHTS, resolve
 
+DAMAGED = "fetch the model again"
 PREPROCESSOR = "preprocessor_config.json"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of SAM and SAM 2
 
@@ -28,7 +29,7 @@ def load_transformers(name: str, kind: Any, types: Sequence[str]) -> tuple[Any, 
         InputError: no such folder or model, another kind of model, or weights that are missing or do not fit.
     """
     folder = resolve(name)
-    said = read_json(folder / CONFIG).get("model_type")
+    said = read_json(folder / CONFIG, "a model's configuration", DAMAGED).get("model_type")
     if said not in types:
         raise InputError(f"{folder / CONFIG}: model_type: got {said!r}, wanted {' or '.join(types)}")
     if not ((folder / WEIGHTS).is_file() or (folder / INDEX).is_file()):
@@ -54,7 +55,7 @@ def image_statistics(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]
         InputError: its preprocessor_config.json holds something else than three numbers each.
     """
     path = folder / PREPROCESSOR
-    values = read_json(path) if path.is_file() else {}
+    values = read_json(path, "a preprocessor's configuration", DAMAGED) if path.is_file() else {}
     found = []
     for key, usual in (("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD)):
         given = values.get(key) or usual
@@ -66,21 +67,6 @@ def image_statistics(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]
             raise InputError(f"{path}: {key}: got {given!r}, wanted three numbers")
         found.append(numbers)
     return found[0], found[1]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a model folder.
-
-    Raises:
-        InputError: the file cannot be read, or holds something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON: {' '.join(str(error).split())[:200]}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: got a JSON {type(content).__name__}, wanted an object")
-    return content
 
 
 @contextmanager

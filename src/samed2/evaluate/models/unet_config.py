@@ -10,9 +10,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from samed2.errors import InputError
-from samed2.evaluate.models.hub import read_json
 from samed2.evaluate.models.options import first_problem
 from samed2.io.atomic import atomic_path, atomic_write, make_folder
+from samed2.io.json_file import read_json
 from samed2.nn.strict import check_shapes
 from samed2.nn.weights import CONFIG, WEIGHTS
 
@@ -148,7 +148,7 @@ def load_network(folder: str | Path) -> tuple[torch.nn.Module, UNetConfig]:
     if not (root / CONFIG).is_file():
         raise InputError(f"{root}: has no {CONFIG}, wanted a folder written by U-Net training")
     try:
-        config = UNetConfig(**read_json(root / CONFIG))
+        config = UNetConfig(**read_json(root / CONFIG, "the configuration of a U-Net", "train it again"))
     except ValidationError as error:
         raise InputError(f"{root / CONFIG}: {first_problem(error)}") from error
     network = build_unet(config)

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from samed2.errors import InputError
 from samed2.io.atomic import atomic_write
+from samed2.io.json_file import read_json
 
 FORMAT, FORMAT_VERSION = "samed2-annotate", 1
 FILE = "annotate.json"
@@ -108,12 +109,7 @@ def _entry(data: Any, where: str) -> Entry:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be opened ({error.strerror or error})") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is damaged ({error}); restore an older copy or give another --out") from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("format_version") != FORMAT_VERSION:
+    data = read_json(path, "a state of `samed2 annotate`", "restore an older copy or give another --out")
+    if data.get("format") != FORMAT or data.get("format_version") != FORMAT_VERSION:
         raise InputError(f"{path}: is no state of `samed2 annotate`, version {FORMAT_VERSION}; give another --out")
     return data

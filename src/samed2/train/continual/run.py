@@ -17,6 +17,7 @@ from samed2.data import open_cases
 from samed2.data.cases import Case
 from samed2.errors import InputError
 from samed2.io.atomic import atomic_path, atomic_write, make_folder
+from samed2.io.json_file import read_json
 from samed2.nn import SAMed2Model
 from samed2.nn.builders import micro_config, nano_config
 from samed2.nn.init import init_from_scratch
@@ -29,6 +30,7 @@ from samed2.train.continual.recipe import ContinualRecipe
 from samed2.train.continual.show import results_of, write_results
 
 PRESETS = {"micro": micro_config, "nano": nano_config}
+AGAIN = "remove it to repeat that part"  # what is unusable
 BASE, MADE = 4, 5  # first word of the seed of what is drawn
 Report = Callable[[str, int, float], None]  # what is going on, steps done in all, loss
 
@@ -121,7 +123,7 @@ class Experiment:
         steps = len(recipe.tasks) * recipe.fit.steps
         if path.exists():
             self.done += steps
-            return _read(path)
+            return read_json(path, "a result", AGAIN)
         started = time.perf_counter()
         learner = self._learner("joint", self.way)
         learner.shots = {"all": [shot for stage in recipe.tasks for shot in self.train[stage]]}
@@ -140,7 +142,7 @@ class Experiment:
         each = self.recipe.fit.steps if METHODS[name].trains != "nothing" else 0
         if finished.exists():
             self.done += each * len(order)
-            return _read(finished)
+            return read_json(finished, "a result", AGAIN)
         make_folder(folder)
         learner = self._learner(name, replace(self.way, seed=self.recipe.seed * 100 + number))
         rows: list[list[float]] = []
@@ -242,13 +244,5 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{path}: is not usable ({error}); remove it to repeat that part") from error
-    return values
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: is not usable ({error}); remove it to repeat that part") from error
+        raise InputError(f"{path}: is not usable ({error}); {AGAIN}") from error
     return values
