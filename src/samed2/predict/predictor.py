@@ -33,7 +33,7 @@ from samed2.predict.spans import Allowed, Span, allowed_frames, checked_spans, l
 from samed2.predict.tracking import Tracking
 from samed2.prompts import Prompts
 
-NEAR = 0.15  # weight of the look from near in the confidence of what was found without a prompt (tuned on `val`)
+NEAR = 0.25  # weight of the look from near in the confidence of what was found without a prompt (tuned on `val`)
 
 
 class Predictor:
