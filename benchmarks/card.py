@@ -1,9 +1,10 @@
 """What a model card shows, out of finished evaluations: tables by task, worst cases, calibration, training.
 
-    python benchmarks/card.py R/test/box-jitter-0.05 R/external/box-jitter-0.05 --log LOG.jsonl --show mr_acdc \
-      --out docs/images/nano
+    python benchmarks/card.py R/test/box-jitter-0.05 R/external/box-jitter-0.05 --show mr_acdc --out docs/images/nano \
+      --log docs/training/nano-{boxes,streams,recall,follow,prompts}.jsonl docs/training/nano.jsonl
 
-Prints the tables as Markdown. Cases are shown of those data sets only that `--show` names: their licence must allow it.
+Prints the tables as Markdown. Several logs are drawn one after another. Cases are shown of those data sets only that
+`--show` names: their licence must allow it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from rich.console import Console
 
-from samed2.evaluate.report.figures import MUTED, add_legend, new_figure, to_png, unit_axis
+from samed2.evaluate.report.figures import BASELINE_COLOURS, MUTED, add_legend, new_figure, to_png, unit_axis
 from samed2.evaluate.report.gallery import given_prompts, kept_entries, read_entry
 from samed2.evaluate.report.pictures import draw_case
 from samed2.evaluate.report.plots import calibration_plot
@@ -33,7 +34,7 @@ SERIES = ("val/box", "val/point", "val/stream", "val/carried")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of results")
-    parser.add_argument("--log", type=Path, help="log.jsonl of the training run")
+    parser.add_argument("--log", nargs="+", type=Path, default=[], help="log.jsonl of training runs, in order")
     parser.add_argument("--baseline", default="ellipse", help="the baseline in the tables")
     parser.add_argument("--show", nargs="*", default=[], help="data sets whose cases may be shown")
     parser.add_argument("--worst", type=int, default=12, help="how many of the worst cases are shown")
@@ -131,21 +132,28 @@ def tile(run: Results, entry: dict[str, Any]) -> Image.Image:
     return out
 
 
-def curves(log: Path) -> bytes:
-    """Validation Dice by kind of question over the steps of a run."""
-    rows = [json.loads(line) for line in log.read_text().splitlines()]
-    scored = [row for row in rows if "val_dice" in row]
+def curves(logs: list[Path]) -> bytes:
+    """Validation Dice by kind of question and training loss over the steps of some runs, one after another."""
     figure, (ax, losses) = new_figure(8.2, 3.4, columns=2)
-    for name in SERIES:
-        points = [(row["step"], row[name]) for row in scored if name in row]
-        if points:
-            ax.plot(*zip(*points, strict=True), "o-", markersize=4, label=name.removeprefix("val/"))
-    ax.set_xlabel("step")
+    before, labels = 0, dict(zip(SERIES, BASELINE_COLOURS, strict=True))
+    for log in logs:
+        rows = [json.loads(line) for line in log.read_text().splitlines()]
+        for name, colour in labels.items():
+            points = [(before + row["step"], row[name]) for row in rows if name in row]
+            if points:
+                known = name in {line.get_gid() for line in ax.lines}
+                label = None if known else name.removeprefix("val/")
+                ax.plot(*zip(*points, strict=True), "o-", color=colour, markersize=3, label=label, gid=name)
+        trained = [(before + row["step"], row["loss"]) for row in rows if "loss" in row]
+        losses.plot(*zip(*trained, strict=True), color=MUTED, linewidth=1)
+        before += max(row["step"] for row in rows)
+        for one in (ax, losses):
+            one.axvline(before, color=MUTED, linewidth=0.5, linestyle=":")
+    for one in (ax, losses):
+        one.set_xlabel("step")
+    ax.set_xlim(losses.get_xlim())
     unit_axis(ax.yaxis, "Dice on val")
     add_legend(ax, outside=False)
-    trained = [row for row in rows if "loss" in row]
-    losses.plot([r["step"] for r in trained], [r["loss"] for r in trained], color=MUTED, linewidth=1)
-    losses.set_xlabel("step")
     losses.set_ylabel("training loss")
     return to_png(figure)
 
