@@ -5,10 +5,10 @@
 Against transformers: the same random weights (seeded, the object score raised so that no mask is hidden), boxes and
 precision, in the setting that it knows: no adapters, the whole frame, SAM-2's streaming memory. `nano` has the shape
 of the built-in model, `tiny` is Hiera-T at 512 px.
-Fast against exact: with temporal adapters, every frame encoded with its two neighbours (the default), against what
-`samed2 segment --fast` does: bf16, and every frame encoded alone. `nano` is here the built-in model as it is used, each
-object in a view that follows it; `tiny` has fresh adapters, which change nothing yet, and looks at the whole frame.
-All see the same moving discs on noise. Peak memory is that of a process of its own for each side.
+Fast against exact: fp32 with temporal adapters that see neighbours (`--neighbours 3`), against what `samed2 segment
+--fast` does: bf16, and every frame encoded alone, as is the default. `nano` is here the built-in model as it is used,
+each object in a view that follows it; `tiny` has fresh adapters, which change nothing yet, and looks at the whole
+frame. All see the same moving discs on noise. Peak memory is that of a process of its own for each side.
 """
 
 from __future__ import annotations

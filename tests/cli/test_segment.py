@@ -226,7 +226,7 @@ def film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[object, ...]:
     return ("film.nii.gz", "--box", "blob=8,10,30,34", "--frame", 2, "--propagate", "both", "--out", "new/res.nii.gz")
 
 
-@pytest.mark.parametrize("way", ["resume", "again", "other", "finished"])
+@pytest.mark.parametrize("way", ["resume", "again", "--mirror", "--neighbours=3", "finished"])
 def test_a_film_goes_on_where_it_was_interrupted(
     segment: Any, film: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
@@ -260,8 +260,8 @@ def test_a_film_goes_on_where_it_was_interrupted(
     elif way == "again":
         code, _, err = segment(*film)
         assert (code, err, seen) == (0, "", whole)
-    elif way == "other":
-        code, _, err = segment(*film, "--resume", "--mirror")
+    elif way.startswith("--"):  # another method
+        code, _, err = segment(*film, "--resume", way)
         assert (code, seen) == (0, whole)
         assert "starting over" in err
         return

@@ -154,6 +154,23 @@ def test_training_may_start_from_the_mean_of_several_weights(recipe, finished, t
         Trainer(load_recipe(recipe, [*start, "model.average=['nano']"]))
 
 
+def test_weights_without_adapters_leave_them_out_of_the_mean(recipe, finished, tmp_path):
+    full = load(finished / "model").state_dict()
+    out, without = f"out={tmp_path}", "model.settings={'adapter_dim': 0}"
+    plain = Trainer(load_recipe(recipe, [out, without, f"model.init={finished / 'model'}"])).model
+    with torch.no_grad():
+        for value in plain.parameters():
+            value.add_(1.0)
+    adapted, bare = finished / "model", save(plain, tmp_path / "plain")
+    start = [out, "model.settings={}", f"model.init={adapted}", f"model.average=['{bare}']"]
+    mean, state = Trainer(load_recipe(recipe, start)).model.state_dict(), plain.state_dict()
+    for name, value in full.items():
+        torch.testing.assert_close(mean[name], (value + state[name]) / 2 if name in state else value, msg=name)
+    turned = [out, "model.settings={}", f"model.init={bare}", f"model.average=['{adapted}']"]
+    with pytest.raises(InputError, match="the same adapters or none"):
+        Trainer(load_recipe(recipe, turned))
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(recipe, tmp_path):
     trainer = Trainer(load_recipe(recipe, [f"out={tmp_path}"]))
     with torch.no_grad():

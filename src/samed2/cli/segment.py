@@ -85,9 +85,15 @@ def segment(
     multimask: Annotated[bool, typer.Option("--multimask", help="Choose among three proposals.")] = False,
     zoom: Annotated[bool, typer.Option("--zoom/--no-zoom", help="Look at a crop around the prompt.")] = True,
     mirror: Annotated[bool, typer.Option("--mirror", help="Also look at the mirror image; twice the time.")] = False,
+    neighbours: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Encode each frame in a clip of so many, itself in the middle; 3 takes twice the time."
+        ),
+    ] = 1,
     fast: Annotated[
         bool,
-        typer.Option("--fast", help="bf16, and frames without their neighbours: --propagate is 3 to 5 times as fast."),
+        typer.Option("--fast", help="bf16: --propagate is twice as fast, masks agree to Dice .998 with nano."),
     ] = False,
     fill_holes: Annotated[int, typer.Option(min=0, help="Fill holes up to this many pixels.")] = 0,
     min_area: Annotated[int, typer.Option(min=0, help="Drop separate parts below this many pixels.")] = 0,
@@ -108,11 +114,10 @@ def segment(
         "multimask": multimask,
         "zoom": zoom,
         "mirror": mirror,
+        "neighbours": neighbours,
         "fill_holes": fill_holes,
         "min_area": min_area,
     }
-    if fast:
-        settings["neighbours"] = 1
     found = cases.expand(images, stack)
     source = prompt_source(found, objects, prompts, frame, tasks)
     files = _plans(found, out, list(formats or []), overlay)

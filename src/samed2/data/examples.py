@@ -46,7 +46,7 @@ def remember_cases(
     count: int,
     seed: int = 0,
     *,
-    neighbours: int = 3,
+    neighbours: int = 1,
     track: Callable[[list[Job]], Iterable[Job]] = lambda jobs: jobs,
 ) -> SelectiveMemory:
     """Give a predictor a new memory of up to `count` confirmed cases of every task, each of another patient.

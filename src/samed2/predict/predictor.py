@@ -207,7 +207,7 @@ class Predictor:
         origin: str = "",
         margin: float = 1.3,
         whole: bool = False,
-        neighbours: int = 3,
+        neighbours: int = 1,
     ) -> bool:
         """Offer a confirmed (H, W) mask of a frame to the memory, and tell whether it was kept.
 

@@ -22,7 +22,8 @@ class Settings:
         memory: use the predictor's memory, when it has one.
         memories: how many entries to read for each view.
         task: read only the memory's entries of this task; None reads those of the scan's modality.
-        neighbours: frames of a clip around each frame of a volume or video, for the temporal adapters.
+        neighbours: frames of a clip around each frame of a volume or video, for the temporal adapters; 1 encodes every
+            frame alone.
         pool: memory maps of earlier frames are averaged over squares of so many cells before they are read; 1 is
             exact, 2 reads a quarter of the tokens.
         mirror: also look at the mirror image and take the mean; twice the time for a little accuracy.
@@ -37,7 +38,7 @@ class Settings:
     memory: bool = True
     memories: int = 4
     task: str | None = None
-    neighbours: int = 3
+    neighbours: int = 1
     pool: int = 1
     mirror: bool = False
 

@@ -50,7 +50,7 @@ class DataRecipe(Strict):
 class ModelRecipe(Strict):
     """What is trained: a built-in configuration with settings, or the weights of a folder, a name or the hub.
 
-    `average`: more weights with the configuration of `init`, which training starts from the mean of.
+    `average`: more weights, with the configuration of `init` or without its adapters; training starts from the mean.
     `settings` are fields of the configuration; with `init` only such as leave the shapes of the weights alone.
     `train`: which parts, see `samed2.train.parts.choose_parts`.
     """

@@ -48,16 +48,21 @@ def build_model(recipe: Recipe) -> SAMed2Model:
 
 
 def _mean(names: list[str]) -> SAMed2Model:
-    """The first of some models, with the mean of the weights of all."""
+    """The first of some models, with the mean of the weights of all; of adapters, the mean of those that have them."""
     model, *others = [weights.load(name) for name in names]
-    states = [other.state_dict() for other in others]
-    shapes = {name: value.shape for name, value in model.state_dict().items()}
-    for name, state in zip(names[1:], states, strict=True):
-        if {key: value.shape for key, value in state.items()} != shapes:
-            raise InputError(f"model.average: {name} has not the weights of {names[0]}; wanted the same configuration")
+    given = [other.state_dict() for other in others]
+    mean = model.state_dict()
+    for name, other, state in zip(names[1:], others, given, strict=True):
+        without = not other.config.adapter_dim
+        wanted = {key for key in mean if not (without and ".adapter." in key)}
+        if state.keys() != wanted or any(state[key].shape != mean[key].shape for key in state):
+            raise InputError(
+                f"model.average: {name} has not the weights of {names[0]}; wanted the same configuration, "
+                "with the same adapters or none"
+            )
     with torch.no_grad():
-        for key, value in model.state_dict().items():
-            value.copy_(torch.stack([value, *(state[key] for state in states)]).mean(dim=0))
+        for key, value in mean.items():
+            value.copy_(torch.stack([value, *(state[key] for state in given if key in state)]).mean(dim=0))
     return model
 
 

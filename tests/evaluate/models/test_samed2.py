@@ -42,13 +42,16 @@ def test_settings_in_the_name_are_read_as_what_they_are(folders):
     assert named._windows.of(volume()).source == "preset:abdomen"
 
 
-def test_frames_of_a_volume_are_asked_with_their_neighbours(model):
+@pytest.mark.parametrize("neighbours", [1, 3])
+def test_frames_of_a_volume_are_asked_with_their_neighbours(folders, neighbours):
+    model = load_model(str(folders["samed2"]), device="cpu", precision="fp32", neighbours=neighbours)
     scan, prompts = volume(), Prompts()
     for frame in (2, 0):
         prompts.add_box(4, frame, 5, 5, 30, 35)
     found = model.predict(scan, prompts)
     for frame in (0, 2):
-        wanted = model.predictor.predict(scan, Prompts().add_box(1, frame, 5, 5, 30, 35), frame)[0]
+        alone = Prompts().add_box(1, frame, 5, 5, 30, 35)
+        wanted = model.predictor.predict(scan, alone, frame, neighbours=neighbours)[0]
         np.testing.assert_array_equal(found[4, frame].masks[0], wanted.mask)
 
 
