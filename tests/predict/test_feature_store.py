@@ -35,14 +35,17 @@ def test_a_case_opened_again_is_not_encoded_again(predictor, volume, tmp_path, m
 
 def test_anything_that_changes_the_embedding_is_another_one(predictor, volume, tmp_path, monkeypatch):
     model = predictor.model
-    ask(model, volume, tmp_path, monkeypatch)
+    clip = {"window": "50,400", "neighbours": 3}
+    ask(model, volume, tmp_path, monkeypatch, **clip)
     pixels = volume.frames().copy()
     pixels[1, 0, 0] += 1  # a neighbour in the clip
     other = Scan.from_array(pixels, kind="volume")
-    assert ask(model, other, tmp_path, monkeypatch, window="50,400")[1] == 1
+    assert ask(model, other, tmp_path, monkeypatch, **clip)[1] == 1
     assert ask(model, volume, tmp_path, monkeypatch, window="50,400")[1] == 1
-    assert ask(model, volume, tmp_path, monkeypatch, box=(0, 0, 60, 70))[1] == 1
-    assert ask(model, volume, tmp_path, monkeypatch)[1] == 0
+    assert ask(model, other, tmp_path, monkeypatch, window="50,400")[1] == 0  # a frame alone has no neighbours
+    assert ask(model, volume, tmp_path, monkeypatch, neighbours=3)[1] == 1
+    assert ask(model, volume, tmp_path, monkeypatch, box=(0, 0, 60, 70), **clip)[1] == 1
+    assert ask(model, volume, tmp_path, monkeypatch, **clip)[1] == 0
 
 
 def test_damaged_files_are_made_again(predictor, volume, tmp_path, monkeypatch):
