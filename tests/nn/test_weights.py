@@ -148,7 +148,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors"),
     "no config": (lambda f: (f / "config.json").unlink(), "has no config.json"),
     "config cut off": (lambda f: (f / "config.json").write_text('{"model_type": '), "cannot be read as JSON"),
-    "config list": (lambda f: (f / "config.json").write_text("[]"), "wanted an object"),
+    "config list": (lambda f: (f / "config.json").write_text("[]"), "holds a JSON list, wanted an object"),
     "other model": (change_config(model_type="bert"), "model_type: got 'bert'"),
     "bad value": (change_config(adapter_layout="rows"), "adapter_layout"),
     "bad type": (change_config(adapter_dim="many"), "config.json"),

@@ -82,9 +82,9 @@ def info(
 ) -> None:
     """Show what a memory holds: entries, model, policy, tasks, modalities."""
     if file.is_dir() or str(file) in {path.name for path in built_in()}:
-        from samed2.nn.weights import memory_file
+        from samed2.nn.weights import OWN, memory_file
 
-        file = memory_file(file, "own") or file
+        file = memory_file(file, OWN) or file
     _show(_load(file), as_json)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from samed2.memory import SelectiveMemory
     from samed2.predict import Predictor
 
-Job = tuple[str, Case]  # a task and one of its cases
+Job = tuple[Case, list[str]]  # a case and the tasks that it is an example of
 MIN_PIXELS = 16  # smaller objects are no example
 
 
@@ -63,19 +63,24 @@ def remember_cases(
         InputError: no case shows an object, or one cannot be read.
     """
     by_label = {case.label: case for case in cases}
-    drawn = drawn_by_task(one_per_patient(cases, seed), count, seed)
-    jobs = [(task, by_label[label]) for task, labels in drawn.items() for label in labels]
-    memory = predictor.memory = predictor.new_memory(capacity=max(1, 2 * len(jobs)))
-    for task, case in track(jobs):
-        loaded, name = case.load(), task.split("/", 1)[1]
-        frame = largest_frame(loaded.masks, name, MIN_PIXELS) if name in loaded.masks.names else None
-        if frame is None:
-            continue
-        mask = np.asarray(loaded.masks.on_frame(name, frame))
-        for whole in (False, True):
-            predictor.remember(
-                loaded.scan, mask, frame, task=task, origin=case.label, whole=whole, neighbours=neighbours
-            )
+    asked: dict[str, list[str]] = {}
+    for task, labels in drawn_by_task(one_per_patient(cases, seed), count, seed).items():
+        for label in labels:
+            asked.setdefault(label, []).append(task)
+    jobs = [(by_label[label], tasks) for label, tasks in asked.items()]
+    memory = predictor.memory = predictor.new_memory(capacity=max(1, 2 * sum(len(tasks) for _, tasks in jobs)))
+    for case, tasks in track(jobs):
+        loaded = case.load()
+        for task in tasks:
+            name = task.split("/", 1)[1]
+            frame = largest_frame(loaded.masks, name, MIN_PIXELS) if name in loaded.masks.names else None
+            if frame is None:
+                continue
+            mask = np.asarray(loaded.masks.on_frame(name, frame))
+            for whole in (False, True):
+                predictor.remember(
+                    loaded.scan, mask, frame, task=task, origin=case.label, whole=whole, neighbours=neighbours
+                )
     if not len(memory):
         raise InputError(f"memory: none of the {len(cases)} cases shows an object of {MIN_PIXELS} pixels or more")
     return memory

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import secrets
 import shutil
@@ -19,6 +18,7 @@ from torch import Tensor
 from transformers import initialization
 
 from samed2.errors import InputError
+from samed2.io.json_file import read_json
 from samed2.nn.config import SAMed2Config
 from samed2.nn.model import SAMed2Model
 from samed2.nn.strict import check_shapes
@@ -36,6 +36,7 @@ _MEMORY_PARTS = (
     "temporal_positional_encoding_projection_layer.",
 )
 _TRANSFORMERS_TYPES = ("sam2_video", "sam2")
+_REPLACE = "replace it with the file that came with the weights"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def load(
         InputError: no such model, or weights that are cut off or do not fit.
     """
     folder = resolve(name_or_path)
-    settings = _read_json(folder / CONFIG)
+    settings = read_json(folder / CONFIG, "an object with a model's settings", _REPLACE)
     kind = settings.get("model_type")
     if kind != "samed2" and kind not in _TRANSFORMERS_TYPES:
         raise InputError(f"{folder / CONFIG}: model_type: got {kind!r}, wanted samed2, sam2_video or sam2")
@@ -259,22 +260,12 @@ def _initialise(model: SAMed2Model, loaded: Iterable[str]) -> None:
         del tensor._is_hf_initialized  # type: ignore[attr-defined]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON: {_line(error)}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: got a JSON {type(content).__name__}, wanted an object")
-    return content
-
-
 def _read_state(folder: Path) -> dict[str, Tensor]:
     """Read all tensors of a model folder, from one file or from the shards its index names."""
     if (folder / WEIGHTS).is_file():
         files = [folder / WEIGHTS]
     elif (folder / INDEX).is_file():
-        shards = _read_json(folder / INDEX).get("weight_map")
+        shards = read_json(folder / INDEX, "an object with weight_map", _REPLACE).get("weight_map")
         if not isinstance(shards, dict) or not shards:
             raise InputError(f"{folder / INDEX}: weight_map: got {shards!r}, wanted names and their files")
         files = [folder / Path(str(file)).name for file in sorted(set(shards.values()))]
