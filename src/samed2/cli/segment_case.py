@@ -65,7 +65,8 @@ def frames_of(scan: Scan, given: CasePrompts | Sought, method: Method) -> int:
         from samed2.predict.find import LOOKS
 
         looks = scan.num_frames if given.frame is None else 1
-        return looks if method.propagate is None else min(looks, LOOKS) + scan.num_frames
+        follows = method.propagate is not None and scan.num_frames > 1
+        return min(looks, LOOKS) + scan.num_frames if follows else looks
     if method.propagate is not None and len(given.spans) < len(given.prompts.objects):
         return scan.num_frames
     prompted = given.prompts.frames()
