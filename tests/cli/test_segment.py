@@ -78,6 +78,7 @@ def test_what_the_memory_knows_is_found_without_a_prompt(segment: Any, tiny_mode
     disc = np.asarray(Image.open(_disc(tmp_path / "disc.png"))) > 100
     from samed2.io import read
     from samed2.predict import Predictor
+    from samed2.prompts import Prompts
 
     predictor = Predictor.from_pretrained(tiny_model, "cpu")
     predictor.memory = predictor.new_memory(4)
@@ -97,6 +98,12 @@ def test_what_the_memory_knows_is_found_without_a_prompt(segment: Any, tiny_mode
     code, _, err = segment("v.nii.gz", "--recall", "x", "--memory", "bank.safetensors", "--frame", "3")
     assert code == 2 and "v.nii.gz: --frame 3: there are frames 0 to 2" in err
     code, _, err = segment("v.nii.gz", "--recall", "x", "--memory", "bank.safetensors")
+    assert code == 2 and "no entry of task 'x'; it holds set/disc" in err
+    clicked = ("disc.png", "--point", "40,30", "--memory", "bank.safetensors", "--out", "p.png", "--task")
+    assert segment(*clicked, "set/disc").code == 0
+    wanted = predictor.predict(read(tmp_path / "disc.png"), Prompts().add_point(1, 0, 30, 40), task="set/disc")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "p.png")) > 0, wanted[0].mask)
+    code, _, err = segment(*clicked, "x")
     assert code == 2 and "no entry of task 'x'; it holds set/disc" in err
 
 
@@ -166,6 +173,8 @@ def test_one_bad_image_of_many_does_not_stop_the_others(segment: Any, tmp_path: 
         (["disc.png", "--recall", "disc="], "wanted TASK or NAME=TASK"),
         (["disc.png", "--recall", "set/disc", "--object", "it"], "--object: with --recall"),
         (["disc.png", "--recall", "set/disc"], "came without a memory"),
+        (["disc.png", "--recall", "set/disc", "--task", "set/disc"], "--task: says what prompted objects are"),
+        (["disc.png", "--point", "40,30", "--task", "set/disc"], "came without a memory"),
         (["disc.png", "--box", BOX, "--memory", "none.safetensors"], "none.safetensors: does not exist"),
         (["disc.png", "--box", BOX, "--out", "disc.png"], "is the image itself"),
         (["disc.png", "--box", BOX, "--out", "small.png/x.png"], "cannot be a folder"),

@@ -16,7 +16,7 @@ from samed2.data.unseen import render_unseen
 from samed2.predict.zoom import View, sample
 
 LIMITS = ViewRange(margin=(1.3, 1.8))
-PLAN = BatchPlan(image_size=64, absent=0.0)
+PLAN = BatchPlan(image_size=64, absent=0.0, missing=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +72,13 @@ def test_whole_frames_show_all_of_the_object_and_may_lack_it(sampler):
         _, height, width = case.masks.shape
         share = case.masks.on_frame(clip.object, clip.middle).sum() / max(height, width) ** 2
         assert float(row.target.mean()) == pytest.approx(share, rel=0.5) and row.hidden.sum() == 0
-    without = PLAN.model_copy(update={"absent": 0.99})
-    found = rows(sampler, without, count=24, prompt="none", whole=1.0, every=False)
+
+
+@pytest.mark.parametrize(("share", "prompt", "other"), [("missing", "none", "box"), ("absent", "box", "none")])
+def test_frames_that_lack_the_object(sampler, share, prompt, other):
+    without = PLAN.model_copy(update={share: 0.99})
+    assert all(row.present.item() for _, row in rows(sampler, without, count=24, prompt=other, every=False))
+    found = rows(sampler, without, count=24, prompt=prompt, whole=1.0, every=False)
     for clip, row in found:
         assert row.present.item() == bool(row.target.any())
         assert row.present.item() or clip.case.kind != "image"

@@ -54,6 +54,34 @@ def test_the_chosen_proposal_comes_first_and_keeps_its_predicted_iou():
     assert agreement == pytest.approx((3 * 0.36 + 0.49 * small) / (3 * 0.36 + 0.49))
 
 
+@pytest.mark.parametrize(
+    ("recalled", "points", "number", "wanted"),
+    [
+        pytest.param(None, CLICK, 0, SMALL, id="nothing known"),
+        pytest.param((WIDE, 0.9), CLICK, 1, _disc(16), id="decides between answers"),
+        pytest.param((_disc(16), 0.9), CLICK, 2, _disc(16), id="is the same as one, and surer"),
+        pytest.param((WIDE, 0.1), CLICK, 0, SMALL, id="is not sure"),
+        pytest.param((ELSEWHERE, 0.9), CLICK, 0, SMALL, id="misses the click"),
+        pytest.param((NOTHING, 0.9), CLICK, 0, SMALL, id="finds nothing"),
+        pytest.param((WIDE, 0.9), [*CLICK, (20.0, 37.0, False)], 0, SMALL, id="holds a negative click"),
+    ],
+)
+def test_what_the_memory_finds_has_a_vote(recalled, points, number, wanted):
+    answers = [_answer((SMALL, 0.8)), _answer((_disc(16), 0.75))]
+    given = recalled and (np.where(recalled[0], 4.0, -4.0).astype(np.float32), recalled[1])
+    found, answer, agreement = most_agreed(answers, points, given)
+    assert found == number
+    np.testing.assert_array_equal(answer.logits[0] > 0, wanted)
+    assert 0 <= agreement <= 1
+
+
+def test_what_the_memory_finds_is_chosen_where_nothing_else_holds_the_click():
+    answers = [_answer((ELSEWHERE, 0.9)), _answer((ELSEWHERE, 0.9))]
+    number, answer, _ = most_agreed(answers, CLICK, (np.where(MIDDLE, 4.0, -4.0).astype(np.float32), 0.4))
+    assert number == 2
+    np.testing.assert_array_equal(answer.logits[0] > 0, MIDDLE)
+
+
 def test_agreement_does_not_depend_on_the_order_of_views():
     answers = [_answer((_disc(r), 0.5 + r / 40), (_disc(r / 2), 0.4)) for r in (4.0, 7.0, 9.0, 15.0)]
     number, answer, agreement = most_agreed(answers, CLICK)

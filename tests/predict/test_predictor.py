@@ -10,6 +10,7 @@ from tests.predict.conftest import tiny_model
 from samed2.errors import InputError
 from samed2.io import Scan
 from samed2.predict import Predictor
+from samed2.predict import frame as frame_module
 from samed2.predict.postprocess import clean
 from samed2.prompts import Prompts
 
@@ -179,6 +180,46 @@ def test_recall_finds_by_the_memory_of_its_task_alone(predictor, scan):
     assert not np.array_equal(known.recall(scan, task="set/rest").logits, alone.logits)
     with pytest.raises(InputError, match="set/disc, set/rest"):
         known.recall(scan, task="set/other")
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "times"),
+    [
+        ("point", {"task": "set/disc"}, 1),
+        ("point", {}, 0),
+        ("point", {"task": "set/other"}, 0),
+        ("point", {"task": "set/disc", "memory": False}, 0),
+        ("point", {"task": "set/disc", "memories": 0}, 0),
+        ("point", {"task": "set/disc", "zoom": False}, 0),
+        ("box", {"task": "set/disc"}, 0),
+    ],
+)
+def test_a_memory_that_knows_what_is_clicked_on_has_a_vote(predictor, scan, monkeypatch, kind, settings, times):
+    known = fresh(predictor)
+    known.memory = known.new_memory()
+    mask = np.zeros((scan.height, scan.width), bool)
+    mask[10:30, 12:40] = True
+    for whole in (False, True):
+        known.remember(scan, mask, task="set/disc", whole=whole)
+    sought, votes = [], []
+    recall, agree = frame_module.recall_frame, frame_module.most_agreed
+    monkeypatch.setattr(frame_module, "recall_frame", lambda *given: sought.append(1) or recall(*given))
+    monkeypatch.setattr(frame_module, "most_agreed", lambda *given: votes.append(given) or agree(*given))
+    prompts = Prompts().add_point(1, 0, 20, 25).add_point(2, 0, 60, 80) if kind == "point" else boxes(2)
+    together = known.predict(scan, prompts, **settings)
+    assert len(sought) == times
+    assert all((given[2] is not None) == bool(times) for given in votes)
+    if not times:
+        return
+    asked, points, (logits, sure) = votes[0]
+    held = known.recall(scan, task="set/disc")
+    np.testing.assert_array_equal(np.abs(logits), np.abs(held.logits))
+    assert sure == held.confidence and points == [(20.0, 25.0, True)]
+    fewer = len(asked) // 2
+    for seen, unseen in zip(asked[:fewer], asked[fewer:], strict=True):  # with the memory, and without
+        assert seen.logits.shape == unseen.logits.shape and not np.array_equal(seen.logits, unseen.logits)
+    alone = known.predict(scan, Prompts().add_point(1, 0, 20, 25), **settings)[0]
+    np.testing.assert_allclose(alone.logits, together[0].logits, atol=1e-5)
 
 
 def test_memory_file_of_another_model_is_refused(predictor, scan, tmp_path):

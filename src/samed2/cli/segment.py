@@ -70,6 +70,10 @@ def segment(
         Path | None,
         typer.Option(help="A memory file to read similar cases from; own: the one that came with the model."),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="What the prompted objects are, as the memory calls it; read without --memory from own."),
+    ] = None,
     window: Annotated[
         str | None,
         typer.Option(help="auto, file, full, percentiles[:LO,HI], CENTRE,WIDTH or a CT preset such as lung."),
@@ -108,6 +112,8 @@ def segment(
     objects, tasks = parse_objects(box or [], point or [], mask or [], names or []), parse_tasks(recall or [])
     if tasks and names:
         raise InputError("--object: with --recall an object is named as in NAME=TASK")
+    if tasks and task:
+        raise InputError("--task: says what prompted objects are; leave it out, --recall names its tasks")
     _one_of("--propagate", propagate, DIRECTIONS)
     _one_of("--as", stack, cases.STACKS)
     settings = {
@@ -117,18 +123,19 @@ def segment(
         "neighbours": neighbours,
         "fill_holes": fill_holes,
         "min_area": min_area,
+        **({"task": task} if task else {}),
     }
     found = cases.expand(images, stack)
     source = prompt_source(found, objects, prompts, frame, tasks)
     files = _plans(found, out, list(formats or []), overlay)
-    memory = own_memory(model, Path("own") if tasks and memory is None else memory)
+    memory = own_memory(model, Path("own") if (tasks or task) and memory is None else memory)
     batch = Batch(
         found,
         files,
         source,
         Reading(modality, series, axis, time, stack),
         Method(window, propagate, settings),
-        lambda: load_predictor(model, device, memory, "bf16" if fast else None),
+        lambda: load_predictor(model, device, memory, "bf16" if fast else None, task),
         memory,
         resume=resume,
         keep_notes=resume or len(found) > 1,
@@ -154,13 +161,19 @@ def own_memory(model: str, memory: Path | None) -> Path | None:
     return memory_file(model, memory)
 
 
-def load_predictor(model: str, device: str | None, memory: Path | None, precision: str | None = None) -> Predictor:
-    """Return the predictor of a model, with a memory file when one is given."""
+def load_predictor(
+    model: str, device: str | None, memory: Path | None, precision: str | None = None, task: str | None = None
+) -> Predictor:
+    """Return the predictor of a model, with a memory file when one is given, that knows a task when one is given."""
     if memory is not None and not memory.exists():
         raise InputError(f"--memory {memory}: does not exist; check the path")
     from samed2.predict import Predictor
+    from samed2.predict.recall import check_task
 
-    return Predictor.from_pretrained(model, device=device, memory=memory, precision=precision)
+    predictor = Predictor.from_pretrained(model, device=device, memory=memory, precision=precision)
+    if task is not None and predictor.memory is not None:
+        check_task(predictor.memory, task)
+    return predictor
 
 
 def _one_of(option: str, value: str | None, wanted: tuple[str, ...]) -> None:

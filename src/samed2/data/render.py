@@ -190,7 +190,7 @@ def render(clip: Clip, opened: Opened, plan: BatchPlan, shared: Shared) -> Rende
     else:
         view = draw_view(box, size, shared.limits, rng)
     middle, shift = len(clip.frames) // 2, 0
-    if rng.random() < plan.absent:
+    if rng.random() < (plan.missing if shared.prompt == "none" else plan.absent):
         shift = without(row, clip.middle, rng) - clip.middle
     numbers = [min(max(n + shift, 0), clip.total - 1) for n in clip.frames] if shift else list(clip.frames)
     views = [view] * len(numbers)

@@ -42,7 +42,8 @@ class BatchPlan(BaseModel):
             in which the last mask is handed on beside the memory.
         synthetic: share of rows of image and stream episodes about objects that nobody labelled, see `data.unseen`.
         memory: share of memory episodes; entries: most entries that a row reads; unprompted: share of memory episodes
-            without a prompt, seen as whole frames; noisy: share of entries whose masks are made worse.
+            without a prompt, seen as whole frames; missing: `absent` of these, where nothing but the memory tells what
+            is looked for; noisy: share of entries whose masks are made worse.
         correction: share of batches in which up to `clicks` corrective clicks follow.
         augment: change views and intensities.
     """
@@ -65,6 +66,7 @@ class BatchPlan(BaseModel):
     memory: float = Field(0.0, ge=0, le=1)
     entries: int = Field(6, ge=1)
     unprompted: float = Field(0.5, ge=0, le=1)
+    missing: float = Field(0.05, ge=0, lt=1)
     noisy: float = Field(0.2, ge=0, le=1)
     correction: float = Field(0.25, ge=0, le=1)
     clicks: int = Field(3, ge=1)

@@ -16,9 +16,14 @@ from numpy.typing import NDArray
 from samed2.predict.results import Answer
 
 COMPARED_PIXELS = 1 << 18  # masks are compared on a coarser grid where they cover more
+RECALLED = 0.4  # vote of what the memory alone finds, as a share of all other votes (tuned on `val`)
 
 
-def most_agreed(answers: Sequence[Answer], points: Sequence[tuple[float, float, bool]]) -> tuple[int, Answer, float]:
+def most_agreed(
+    answers: Sequence[Answer],
+    points: Sequence[tuple[float, float, bool]],
+    recalled: tuple[NDArray[np.float32], float] | None = None,
+) -> tuple[int, Answer, float]:
     """The proposal that all proposals agree on most.
 
     A proposal's agreement is the mean of its IoU with all of them, weighted by the square of their predicted IoU.
@@ -27,14 +32,20 @@ def most_agreed(answers: Sequence[Answer], points: Sequence[tuple[float, float, 
     Args:
         answers: to one question, through several views.
         points: (y, x, positive) in frame pixels.
+        recalled: (H, W) logits of what the memory alone finds there, and its predicted IoU: one more answer, with as
+            large a vote as a share of the others together.
 
     Returns:
         The number of the answer it is from, this answer with it in front, and its agreement in [0, 1].
     """
+    if recalled is not None:
+        answers = [*answers, replace(answers[0], logits=recalled[0][None], iou=[recalled[1]])]
     masks = np.concatenate([answer.logits for answer in answers]) > 0
     sure = np.concatenate([answer.iou for answer in answers]).clip(min=0.0)
     fits = np.array([_fits(mask, points) for mask in masks])
     votes = sure**2 * (fits if fits.any() else 1)
+    if recalled is not None:
+        votes[-1] *= RECALLED * (votes[:-1].sum() or 1.0)
     score = similarities(masks) @ (votes / max(votes.sum(), 1e-9)) * (votes > 0)
     best = max(range(len(masks)), key=lambda i: (score[i], sure[i]))
     owner = [(number, i) for number, answer in enumerate(answers) for i in range(len(answer.logits))]

@@ -11,8 +11,9 @@ from samed2.io import Scan, Window
 from samed2.memory import SelectiveMemory
 from samed2.predict.agreement import most_agreed
 from samed2.predict.engine import Engine
+from samed2.predict.recall import knows, recall_frame
 from samed2.predict.results import Answer, ObjectPrediction, unite
-from samed2.predict.rows import Row, looks, plan_rows, refined
+from samed2.predict.rows import Row, clicked_parts, looks, plan_rows, refined
 from samed2.predict.settings import Settings
 from samed2.prompts import Prompts
 
@@ -52,20 +53,40 @@ def look_closely(
 
     Clicks without a box are asked through views of several sizes, then once more around what most answers agree on.
     That last answer takes the object for granted: its predicted IoU is averaged (geometrically) with the agreement.
+    Where it is said what is clicked on (`settings.task`) and the memory knows that, the same views are also asked
+    without the memory, and what the memory alone finds on the frame has a vote.
     """
     tried = [looks(r, settings.looks, scan.height, scan.width) if r.refine else [r] for r in rows]
-    flat = iter(engine.ask(scan, frame, [row for some in tried for row in some], window, settings, memory))
-    asked, found, sure = [], [], {}
-    for index, some in enumerate(tried):
-        answers = [next(flat) for _ in some]
-        number = 0
-        if rows[index].refine:
-            number, answers[number], sure[index] = most_agreed(answers, rows[index].points)
-        asked.append(some[number])
-        found.append(answers[number])
+    answers = _asked(engine, scan, frame, tried, window, settings, memory)
+    clicked = [i for i, row in enumerate(rows) if row.refine]
+    held = None
+    if clicked and memory is not None and knows(memory, settings):
+        alone = _asked(engine, scan, frame, [tried[i] for i in clicked], window, settings, None)
+        for i, more in zip(clicked, alone, strict=True):
+            answers[i] += more
+        held = recall_frame(engine, scan, frame, window, settings, memory)
+    asked, found, sure = [some[0] for some in tried], [some[0] for some in answers], {}
+    for i in clicked:
+        recalled = (clicked_parts(held.logits, rows[i].points), held.confidence) if held else None
+        number, found[i], sure[i] = most_agreed(answers[i], rows[i].points, recalled)
+        asked[i] = tried[i][number % len(tried[i])]
     again = {i: better for i in sure if (better := refined(asked[i], found[i].logits[0], engine.size, settings.margin))}
     for (i, row), answer in zip(
         again.items(), engine.ask(scan, frame, list(again.values()), window, settings, memory), strict=True
     ):
         asked[i], found[i] = row, replace(answer, iou=[math.sqrt(sure[i] * max(0.0, iou)) for iou in answer.iou])
     return asked, found
+
+
+def _asked(
+    engine: Engine,
+    scan: Scan,
+    frame: int,
+    tried: list[list[Row]],
+    window: Window,
+    settings: Settings,
+    memory: SelectiveMemory | None,
+) -> list[list[Answer]]:
+    """The answers to lists of rows, list by list."""
+    flat = iter(engine.ask(scan, frame, [row for some in tried for row in some], window, settings, memory))
+    return [[next(flat) for _ in some] for some in tried]

@@ -25,15 +25,14 @@ from samed2.predict.find import LOOKS, look_for, named, shown, spread, surest, w
 from samed2.predict.frame import predict_frame
 from samed2.predict.journal import Journal, key_of
 from samed2.predict.propagation import Direction, propagate
-from samed2.predict.results import ObjectPrediction, unite
-from samed2.predict.rows import Row, plan_rows, refined_parts, to_tensors
+from samed2.predict.recall import check_task, recall_frame
+from samed2.predict.results import ObjectPrediction
+from samed2.predict.rows import plan_rows, to_tensors
 from samed2.predict.session import Session
 from samed2.predict.settings import Settings, settings_from
 from samed2.predict.spans import Allowed, Span, allowed_frames, checked_spans, limits_of, only
 from samed2.predict.tracking import Tracking
 from samed2.prompts import Prompts
-
-NEAR = 0.25  # weight of the look from near in the confidence of what was found without a prompt (tuned on `val`)
 
 
 class Predictor:
@@ -256,20 +255,9 @@ class Predictor:
             InputError: no memory, no entry of the task, or a frame, window or setting that cannot be used.
         """
         memory, chosen = self._needed_memory(), settings_from(settings)
-        if not any(task in (None, entry.task) for entry in memory.entries):
-            known = ", ".join(sorted({entry.task or "(no task)" for entry in memory.entries})) or "nothing"
-            raise InputError(f"memory: has no entry of task {task!r}; it holds {known}")
+        check_task(memory, task)
         window = resolve_window(scan, window)
-        row = Row(1, self.engine.content(scan, frame, window))
-        answer = self.engine.ask(scan, frame, [row], window, replace(chosen, task=task), memory)[0]
-        rows, rest = refined_parts(row, answer.logits[0], self.size, chosen.margin)
-        if not (rows and chosen.zoom):
-            return unite(1, [answer], chosen)
-        parts = self.engine.ask(scan, frame, rows, window, chosen, None)
-        if (rest > 0).any():
-            parts.append(replace(answer, logits=rest[None], iou=answer.iou[:1]))
-        near = unite(1, parts, chosen)
-        return replace(near, confidence=(1 - NEAR) * answer.iou[0] + NEAR * near.confidence)
+        return recall_frame(self.engine, scan, frame, window, replace(chosen, task=task), memory)
 
     def find(
         self,

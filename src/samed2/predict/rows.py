@@ -124,12 +124,19 @@ def refined(row: Row, logits: NDArray[np.float32], size: int, margin: float) -> 
     if count == 0:
         return None
     height, width = logits.shape
-    inside = [found[min(int(y), height - 1), min(int(x), width - 1)] for y, x, positive in row.points if positive]
-    wanted = {int(v) for v in inside if v} or {1 + int(np.argmax(np.bincount(found.ravel())[1:]))}
+    wanted = _clicked(found, row.points) or {1 + int(np.argmax(np.bincount(found.ravel())[1:]))}
     part = np.isin(found, list(wanted))
     return _nearer(row, part, logits, size, margin) or Row(
         row.object_id, whole_view(height, width, size), row.points, None, logits
     )
+
+
+def clicked_parts(logits: NDArray[np.float32], points: list[tuple[float, float, bool]]) -> NDArray[np.float32]:
+    """(H, W) logits with nothing left of the parts that hold no positive click."""
+    from scipy import ndimage
+
+    found, _ = ndimage.label(logits > 0, structure=np.ones((3, 3), dtype=int))
+    return np.where(np.isin(found, list(_clicked(found, points))), logits, -np.abs(logits))
 
 
 def refined_parts(
@@ -156,6 +163,13 @@ def refined_parts(
         else:
             rows.append(near)
     return rows, rest
+
+
+def _clicked(parts: NDArray[np.integer], points: list[tuple[float, float, bool]]) -> set[int]:
+    """The numbers of the parts of a (H, W) map that hold a positive click; 0 is none."""
+    height, width = parts.shape
+    held = {int(parts[min(int(y), height - 1), min(int(x), width - 1)]) for y, x, positive in points if positive}
+    return held - {0}
 
 
 def _nearer(row: Row, part: NDArray[np.bool_], logits: NDArray[np.float32], size: int, margin: float) -> Row | None:

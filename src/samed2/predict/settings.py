@@ -21,7 +21,8 @@ class Settings:
         fill_holes, min_area: clean-up in pixels, see `clean`; 0 leaves the mask alone.
         memory: use the predictor's memory, when it has one.
         memories: how many entries to read for each view.
-        task: read only the memory's entries of this task; None reads those of the scan's modality.
+        task: what the prompted objects are, as the memory calls it: only its entries of this task are read, and of
+            clicks it is also asked what it finds on the frame by itself. None reads those of the scan's modality.
         neighbours: frames of a clip around each frame of a volume or video, for the temporal adapters; 1 encodes every
             frame alone.
         pool: memory maps of earlier frames are averaged over squares of so many cells before they are read; 1 is

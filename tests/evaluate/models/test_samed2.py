@@ -79,11 +79,29 @@ def test_near_support_is_remembered_as_prompts_are_seen(model):
     model.remember([Support(image(), 0, MASK, "spots/disc", near=True)])
     near = model.predictor.memory.feature(0)
     other = Predictor.from_pretrained(model.name, "cpu", precision="fp32")
-    other.memory = other.new_memory(1)
-    other.remember(image(), MASK, task="spots/disc")
+    other.memory = other.new_memory(2)
+    for whole in (False, True):
+        other.remember(image(), MASK, task="spots/disc", whole=whole)
+    assert len(model.predictor.memory) == len(other.memory) == 2
     np.testing.assert_array_equal(near.numpy(), other.memory.feature(0).numpy())
+    np.testing.assert_array_equal(model.predictor.memory.feature(1).numpy(), other.memory.feature(1).numpy())
     model.remember([Support(image(), 0, MASK, "spots/disc")])
     assert not np.array_equal(model.predictor.memory.feature(0).numpy(), near.numpy())
+
+
+def test_examples_of_one_task_say_what_is_asked_for(model):
+    asked = lambda: model.predict(image(), prompts_of("point"))[1, 0].probability  # noqa: E731
+    support = [Support(image(seed=s), 0, MASK, "spots/disc", near=True) for s in range(3)]
+    other = Support(image(seed=9), 0, disc((60, 90), 40, 20, 10), "spots/dot", near=True)
+    before = asked()
+    for given, task in ((support, "spots/disc"), ([*support, other], None)):
+        model.remember(given)
+        again = Predictor.from_pretrained(model.name, "cpu", precision="fp32")
+        again.memory = model.predictor.memory
+        wanted = again.predict(image(), prompts_of("point"), task=task)[0]
+        np.testing.assert_allclose(asked(), 1 / (1 + np.exp(-wanted.logits)), atol=1e-5)
+    model.remember([])
+    np.testing.assert_array_equal(asked(), before)
 
 
 def test_recall_finds_by_the_support_of_its_task_alone(model):

@@ -70,6 +70,7 @@ class Samed2Segmenter:
         self.fingerprint = predictor.fingerprint
         self.abilities = frozenset({PROMPTS, PREVIOUS, MEMORY, PROPAGATE, PIXELS})
         self._windows = Windows(window)
+        self._task = settings.task
 
     def predict(self, scan: Scan, prompts: Prompts) -> dict[tuple[int, int], Proposals]:
         """Proposals by (object id, frame); a mask beside points is the previous answer.
@@ -87,22 +88,28 @@ class Samed2Segmenter:
     def remember(self, support: Sequence[Support]) -> None:
         """Replace the memory by these examples; an empty list leaves none.
 
+        Examples of one task say what is asked for from here on. One that is `near` leaves two entries, as the product's
+        memories do.
+
         Raises:
             InputError: an example's mask is empty or of another size than its frame.
         """
-        self.predictor.memory = self.predictor.new_memory(len(support)) if support else None
+        self.predictor.memory = self.predictor.new_memory(2 * len(support)) if support else None
+        tasks = {example.task for example in support}
+        self._task = tasks.pop() if len(tasks) == 1 else self.settings.task
         for example in support:
-            self.predictor.remember(
-                example.scan,
-                example.mask,
-                example.frame,
-                task=example.task,
-                confidence=example.confidence,
-                window=self._windows.of(example.scan),
-                margin=self.settings.margin,
-                whole=not (example.near and self.settings.zoom),
-                neighbours=self.settings.neighbours,
-            )
+            for whole in (False, True) if example.near and self.settings.zoom else (True,):
+                self.predictor.remember(
+                    example.scan,
+                    example.mask,
+                    example.frame,
+                    task=example.task,
+                    confidence=example.confidence,
+                    window=self._windows.of(example.scan),
+                    margin=self.settings.margin,
+                    whole=whole,
+                    neighbours=self.settings.neighbours,
+                )
 
     def recall(self, scan: Scan, frame: int, task: str) -> Proposals:
         """The object of a task on a frame, found by the memory alone.
@@ -127,7 +134,7 @@ class Samed2Segmenter:
             yield frame, self._none(scan, prompts)
 
     def _how(self, scan: Scan) -> dict[str, Any]:
-        return {"window": self._windows.of(scan), **asdict(self.settings)}
+        return {"window": self._windows.of(scan), **asdict(self.settings), "task": self._task}
 
     @staticmethod
     def _none(scan: Scan, prompts: Prompts) -> dict[int, Proposals]:
