@@ -32,8 +32,8 @@ def most_agreed(
     Args:
         answers: to one question, through several views.
         points: (y, x, positive) in frame pixels.
-        recalled: (H, W) logits of what the memory alone finds there, and its predicted IoU: one more answer, with as
-            large a vote as a share of the others together.
+        recalled: (H, W) logits of what the memory alone finds there, and its predicted IoU: one more answer, whose
+            vote is weighted by `RECALLED` and by all other votes together.
 
     Returns:
         The number of the answer it is from, this answer with it in front, and its agreement in [0, 1].
