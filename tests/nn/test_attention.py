@@ -1,4 +1,4 @@
-"""The memory attention gives the numbers of transformers' layers; pooled memory, plain attention."""
+"""The memory attention gives the numbers of transformers' layers; pooled memory; lower precision."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from tests.nn.official import normal
 from tests.nn.tiny import images, tiny_model
 
-from samed2.nn.attention import PLAIN, _attend, can_attend
+from samed2.nn.attention import _attend, can_attend
 from samed2.nn.streaming import pooled, position_of
 
 
@@ -82,13 +82,11 @@ def test_pooled_positions_are_means(model):
 
 
 @torch.inference_mode()
-def test_plain_attention_is_attention(model):
+def test_the_trunk_attends_alike_in_lower_precision(model):
     clip = images(1)
     wanted = model.encode(clip)
-    before = model.vision_encoder.config._attn_implementation
-    try:
-        model.vision_encoder.set_attn_implementation(PLAIN)
-        for ours, theirs in zip(model.encode(clip), wanted, strict=True):
-            torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
-    finally:
-        model.vision_encoder.set_attn_implementation(before)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model.encode(clip)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours.dtype == torch.bfloat16
+        assert torch.corrcoef(torch.stack([ours.float().flatten(), theirs.flatten()]))[0, 1] > 0.999

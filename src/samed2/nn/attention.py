@@ -14,18 +14,18 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface
 from transformers.models.sam2_video.modeling_sam2_video import (
     Sam2VideoMemoryAttention,
     Sam2VideoMemoryAttentionLayer,
     Sam2VideoRoPEAttention,
 )
 
-PLAIN = "samed2_plain"  # the name of `attend_plain` in transformers
+from samed2.nn.products import product
+
+LOG2E = math.log2(math.e)
 QUERY_TOKENS, KEY_TOKENS = 1024, 512  # whose scores exist at a time: as many as a processor's cache holds
 TOKENS_AT_ONCE = 1024  # image tokens of all objects that go through a layer together
 
@@ -78,30 +78,6 @@ def can_attend(attention: Sam2VideoMemoryAttention) -> bool:
     )
 
 
-def attend_plain(
-    module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None = None,
-    scaling: float = 1.0,
-    **unused: Any,
-) -> tuple[Tensor, None]:
-    """Attention of (B, heads, n, e) in the dtype given, softmax included, for transformers' interface.
-
-    On a processor the fused attention gains nothing from bfloat16, and transformers' own plain one computes its
-    weights in float32; this one is twice as fast as both there. Inference only.
-    """
-    if attention_mask is not None:
-        raise ValueError("attention_mask: got one, wanted None")
-    scores = torch.matmul(query * scaling, key.transpose(-2, -1))
-    weights = torch.softmax(scores, -1, out=torch.empty_like(scores))  # autocast leaves calls with `out` alone
-    return torch.matmul(weights, value).transpose(1, 2), None
-
-
-AttentionInterface.register(PLAIN, attend_plain)
-
-
 def _own(layer: Sam2VideoMemoryAttentionLayer, tokens: Tensor, turn: Tensor) -> Tensor:
     """The self-attention of objects' tokens (N, hw, d)."""
     own = layer.self_attn
@@ -125,35 +101,34 @@ def _cross(
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, last: int = 0, less: float = 0.0) -> Tensor:
     """softmax(query @ key.T) @ value for (n, d), (k, d), (k, m); the scores of the `last` keys are made `less`."""
-    value, key = value.to(query), key.to(query).T
-    blocks = _blocks(key.shape[1], last if less else 0)
-    if len(blocks) == 1 or query.dtype != torch.float32:
-        scores = torch.mm(query, key)
+    value, key = value.to(query), key.to(query)
+    blocks = _blocks(len(key), last if less else 0)
+    if query.dtype != torch.float32:
+        scores = product(query, key)
         if last and less:
             scores[:, -last:] -= less
         return torch.mm(torch.softmax(scores, -1, out=torch.empty_like(scores)), value)
-    out = query.new_empty(len(query), value.shape[1])
-    for start in range(0, len(query), QUERY_TOKENS):
-        some = query[start : start + QUERY_TOKENS]
-        out[start : start + QUERY_TOKENS] = _blockwise(some, key, value, blocks, less)
-    return out
+    query, less = query * LOG2E, less * LOG2E
+    rows = (query[start : start + QUERY_TOKENS] for start in range(0, len(query), QUERY_TOKENS))
+    return torch.cat([_blockwise(some, key, value, blocks, less) for some in rows])
 
 
 def _blockwise(query: Tensor, key: Tensor, value: Tensor, blocks: list[tuple[int, int, bool]], less: float) -> Tensor:
-    """The same in blocks of keys that stay in the processor's cache; sums are rescaled as larger scores turn up."""
+    """The same in blocks of keys that stay in the processor's cache; sums are rescaled as larger scores turn up.
+
+    Scores are logarithms to the base 2: torch computes powers of 2 four times as fast as powers of e.
+    """
     top = query.new_full((len(query), 1), -torch.inf)
     total, found = torch.zeros_like(top), query.new_zeros(len(query), value.shape[1])
-    room = query.new_empty(len(query) * max(end - start for start, end, _ in blocks))
     for start, end, lowered in blocks:
-        scores = room[: len(query) * (end - start)].view(len(query), end - start)
-        torch.mm(query, key[:, start:end], out=scores)
+        scores = product(query, key[start:end])
         if lowered:
             scores -= less
         above = torch.maximum(top, scores.amax(1, keepdim=True))
-        fading = (top - above).exp_()
-        scores.sub_(above).exp_()
+        fading = (top - above).exp2_()
+        scores.sub_(above).exp2_()
         total.mul_(fading).add_(scores.sum(1, keepdim=True))
-        found.mul_(fading).addmm_(scores, value[start:end])
+        found.mul_(fading).add_(product(scores, value[start:end].T.contiguous()))
         top = above
     return found / total
 

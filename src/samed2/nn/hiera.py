@@ -20,22 +20,17 @@ from transformers.models.sam2.modeling_sam2 import (
 )
 
 from samed2.nn.adapter import TemporalAdapter
-from samed2.nn.attention import attend_plain
 
 
-class AdaptedBlock(Sam2MultiScaleBlock):
-    """A block of SAM-2's trunk that sends its attention output through a `TemporalAdapter`.
+class HieraBlock(Sam2MultiScaleBlock):
+    """A block of SAM-2's trunk that may send its attention output through a `TemporalAdapter`.
 
     The adapter sits after the attention (and after query pooling), before the residual sum. With layout
     "frames" it sees whole maps; with "released" it sees attention windows, as the released code does.
     """
 
-    def __init__(
-        self, config: Any, stage_idx: int, block_idx: int, total_block_idx: int, hidden: int, layout: str
-    ) -> None:
-        super().__init__(config, stage_idx=stage_idx, block_idx=block_idx, total_block_idx=total_block_idx)
-        self.adapter = TemporalAdapter(self.dim_out, hidden)
-        self.layout = layout
+    adapter: TemporalAdapter | None
+    layout: str
 
     def forward(self, hidden_states: torch.Tensor, num_frames: int = 1, **_: Any) -> torch.Tensor:
         """(B*T, H, W, C_in) -> (B*T, H', W', C_out); `num_frames` is T."""
@@ -44,7 +39,7 @@ class AdaptedBlock(Sam2MultiScaleBlock):
         if self.dim != self.dim_out:
             residual = do_pool(self.proj(normed), self.query_stride)
         attended = self._attend(normed, residual.shape[1:3], num_frames)
-        if self.layout == "frames":
+        if self.adapter is not None and self.layout == "frames":
             attended = self.adapter(attended, num_frames)
         hidden_states = residual + attended
         return hidden_states + self.mlp(self.layer_norm2(hidden_states))
@@ -55,7 +50,7 @@ class AdaptedBlock(Sam2MultiScaleBlock):
         if windowed:
             normed, padded = window_partition(normed, self.window_size)
         attended = attend(self.attn, normed)
-        if self.layout == "released":
+        if self.adapter is not None and self.layout == "released":
             attended = self.adapter(attended, num_frames)
         if not windowed:
             return attended
@@ -87,7 +82,9 @@ def attend(attention: Sam2MultiScaleAttention, tokens: torch.Tensor) -> torch.Te
         mixed = ((query * attention.scale) @ key.transpose(-2, -1)).softmax(dim=-1).to(value.dtype) @ value
         mixed = mixed.transpose(1, 2)
     elif on_processor and query.dtype != torch.float32:
-        mixed, _ = attend_plain(attention, query, key, value, scaling=attention.scale)
+        scores = torch.matmul(query * attention.scale, key.transpose(-2, -1))
+        weights = torch.softmax(scores, -1, out=torch.empty_like(scores))  # autocast leaves calls with `out` alone
+        mixed = torch.matmul(weights, value).transpose(1, 2)
     else:
         mixed = F.scaled_dot_product_attention(query, key, value, scale=attention.scale).transpose(1, 2)
     return attention.proj(mixed.reshape(batch, height, width, -1))
@@ -132,29 +129,10 @@ class AdaptedTrunk(Sam2HieraDetModel):
 def adapt_trunk(
     trunk: Sam2HieraDetModel, adapted: Callable[[int], bool], hidden: int, layout: str, zero_init: bool
 ) -> None:
-    """Replace, in place, the blocks for which `adapted(index)` holds by `AdaptedBlock`s with the same weights."""
+    """Turn, in place, the blocks into `HieraBlock`s, with an adapter where `adapted(index)` holds."""
     trunk.__class__ = AdaptedTrunk
     trunk.zero_init = zero_init
-    config = trunk.config
-    index = 0
-    for stage, blocks in enumerate(config.blocks_per_stage):
-        for position in range(blocks):
-            if adapted(index):
-                block = AdaptedBlock(config, stage, position, index, hidden, layout)
-                block.load_state_dict(trunk.blocks[index].state_dict(), strict=False)
-                trunk.blocks[index] = block
-            else:
-                trunk.blocks[index] = _Plain.wrap(trunk.blocks[index])
-            index += 1
-
-
-class _Plain(Sam2MultiScaleBlock):
-    """A block without adapter that ignores `num_frames`."""
-
-    @staticmethod
-    def wrap(block: Sam2MultiScaleBlock) -> Sam2MultiScaleBlock:
-        block.__class__ = _Plain
-        return block
-
-    def forward(self, hidden_states: torch.Tensor, num_frames: int = 1, **kwargs: Any) -> torch.Tensor:
-        return super().forward(hidden_states, **kwargs)
+    for index, block in enumerate(trunk.blocks):
+        block.__class__ = HieraBlock
+        block.adapter = TemporalAdapter(block.dim_out, hidden) if adapted(index) else None
+        block.layout = layout

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from contextlib import AbstractContextManager, nullcontext
-from itertools import chain
 
 import torch
 
 from samed2.errors import InputError
-from samed2.nn import SAMed2Model
-from samed2.nn.attention import PLAIN
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -60,13 +56,3 @@ def resolve_precision(name: str | None, device: torch.device) -> torch.dtype | N
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:
     """Mixed precision on a device, or nothing for fp32."""
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
-
-
-def quick_on(model: SAMed2Model, device: torch.device, dtype: torch.dtype | None) -> SAMed2Model:
-    """The model, or one that shares its weights and attends as is quickest on the device in this precision."""
-    if device.type != "cpu" or dtype is None:
-        return model
-    held = {id(t): t for t in chain(model.parameters(), model.buffers())}
-    quick: SAMed2Model = copy.deepcopy(model, held)
-    quick.vision_encoder.set_attn_implementation(PLAIN)
-    return quick

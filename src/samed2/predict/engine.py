@@ -15,7 +15,7 @@ from samed2.memory import SelectiveMemory
 from samed2.nn import Features, SAMed2Model
 from samed2.nn.model import Decoded
 from samed2.nn.weights import fingerprint
-from samed2.predict.device import autocast, quick_on, resolve_device, resolve_precision
+from samed2.predict.device import autocast, resolve_device, resolve_precision
 from samed2.predict.feature_store import FeatureStore, to_device
 from samed2.predict.results import Answer
 from samed2.predict.rows import Row, to_tensors
@@ -44,7 +44,7 @@ class Engine:
     ) -> None:
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
-        self.model = quick_on(model.to(self.device).eval(), self.device, self.dtype)
+        self.model = model.to(self.device).eval()
         self.size = int(model.config.image_size)
         self.fingerprint = fingerprint(model)
         self.store = store

@@ -1,0 +1,57 @@
+"""Matrix products as wide as the processor.
+
+torch sends fp32 matrix products on a processor to MKL, which leaves half of the vector width of AMD's processors with
+AVX-512 unused, and convolutions to oneDNN, which does not. A product is a convolution whose kernel is one cell, so
+large ones are asked for as such: twice as fast on two cores of an EPYC (`benchmarks/products.py`).
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+FEWEST_ROWS, FEWEST_TERMS = 128, 2**22  # smaller products gain less than the detour costs
+
+
+class Linear(nn.Linear):
+    """A linear layer that computes `product`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., K) -> (..., M)."""
+        return product(input, self.weight, self.bias)
+
+
+def widen(model: nn.Module) -> None:
+    """Turn, in place, the linear layers of a model into `Linear`, with the same weights and names."""
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = Linear
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x @ weight.T + bias, by whichever library is quicker.
+
+    Args:
+        x: (..., K). weight: (M, K), contiguous. bias: (M,) or None.
+
+    Returns:
+        (..., M).
+    """
+    rows, terms = x.shape[:-1].numel(), weight.shape[1]
+    large = rows >= FEWEST_ROWS and rows * weight.numel() >= FEWEST_TERMS
+    if not (large and _gains() and x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"):
+        return F.linear(x, weight, bias)
+    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+        return F.linear(x, weight, bias)
+    cells = x.reshape(1, rows, 1, terms).permute(0, 3, 1, 2)  # [1, k, rows, 1], channels last in memory
+    found = F.conv2d(cells, weight[:, :, None, None], bias)
+    return found.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+
+
+@functools.cache
+def _gains() -> bool:
+    """Whether this processor is of the kind on which the detour was measured to gain, and torch has oneDNN."""
+    return torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
