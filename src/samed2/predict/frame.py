@@ -10,6 +10,7 @@ import torch
 from samed2.io import Scan, Window
 from samed2.memory import SelectiveMemory
 from samed2.predict.agreement import most_agreed
+from samed2.predict.closeup import ask_closely
 from samed2.predict.engine import Engine
 from samed2.predict.recall import knows, recall_frame
 from samed2.predict.results import Answer, ObjectPrediction, unite
@@ -56,26 +57,30 @@ def look_closely(
     Where it is said what is clicked on (`settings.task`) and the memory knows that, the same views are also asked
     without the memory, and what the memory alone finds on the frame has a vote.
     """
-    tried = [looks(r, settings.looks, scan.height, scan.width) if r.refine else [r] for r in rows]
-    answers = _asked(engine, scan, frame, tried, window, settings, memory)
     clicked = [i for i, row in enumerate(rows) if row.refine]
+    tried = [looks(rows[i], settings.looks, scan.height, scan.width) for i in clicked]
+    answers = _asked(engine, scan, frame, tried, window, settings, memory)
     held = None
     if clicked and memory is not None and knows(memory, settings):
-        alone = _asked(engine, scan, frame, [tried[i] for i in clicked], window, settings, None)
-        for i, more in zip(clicked, alone, strict=True):
-            answers[i] += more
+        alone = _asked(engine, scan, frame, tried, window, settings, None)
+        answers = [some + more for some, more in zip(answers, alone, strict=True)]
         held = recall_frame(engine, scan, frame, window, settings, memory)
-    asked, found, sure = [some[0] for some in tried], [some[0] for some in answers], {}
-    for i in clicked:
+    asked, found, sure = list(rows), {}, {}
+    for i, views, some in zip(clicked, tried, answers, strict=True):
         recalled = (clicked_parts(held.logits, rows[i].points), held.confidence) if held else None
-        number, found[i], sure[i] = most_agreed(answers[i], rows[i].points, recalled)
-        asked[i] = tried[i][number % len(tried[i])]
-    again = {i: better for i in sure if (better := refined(asked[i], found[i].logits[0], engine.size, settings.margin))}
-    for (i, row), answer in zip(
-        again.items(), engine.ask(scan, frame, list(again.values()), window, settings, memory), strict=True
-    ):
-        asked[i], found[i] = row, replace(answer, iou=[math.sqrt(sure[i] * max(0.0, iou)) for iou in answer.iou])
-    return asked, found
+        number, found[i], sure[i] = most_agreed(some, rows[i].points, recalled)
+        asked[i] = views[number % len(views)]
+        better = refined(asked[i], found[i].logits[0], engine.size, settings.margin)
+        if better is not None:
+            asked[i] = better
+            del found[i]
+    last = [i for i in range(len(rows)) if i not in found]
+    near = ask_closely(engine, scan, frame, [asked[i] for i in last], window, settings, memory)
+    for i, answer in zip(last, near, strict=True):
+        found[i] = answer
+        if i in sure:
+            found[i] = replace(answer, iou=[math.sqrt(sure[i] * max(0.0, iou)) for iou in answer.iou])
+    return asked, [found[i] for i in range(len(rows))]
 
 
 def _asked(

@@ -112,6 +112,17 @@ def looks(row: Row, sides: tuple[float, ...], height: int, width: int) -> list[R
     return rows or [row]
 
 
+def wider(row: Row, count: int, height: int, width: int) -> list[Row]:
+    """The same question through `count` - 1 larger views, each a step larger; the first that is too large for the frame
+    is the whole frame, and the last."""
+    whole = whole_view(height, width, row.view.size)
+    if row.view.side >= whole.side:
+        return []
+    sides = [row.view.side * 2 ** (step / STEPS_PER_OCTAVE) for step in range(1, count)]
+    rows = [replace(row, view=replace(row.view, side=side)) for side in sides if side < whole.side]
+    return rows if len(rows) == len(sides) else [*rows, replace(row, view=whole)]
+
+
 def refined(row: Row, logits: NDArray[np.float32], size: int, margin: float) -> Row | None:
     """The row asked again through a view around its first answer, or None when that is empty.
 

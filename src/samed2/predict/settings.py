@@ -18,6 +18,8 @@ class Settings:
         zoom: look at a square around the prompt, `margin` times as wide as the box, instead of the whole frame.
         looks: widths of the views tried around clicks, as shares of the frame's longer side; the answer that the
             others agree with most is kept, then refined. More of them cost an encoding each.
+        closeups: how many views, each a step wider than the one before, are looked through where a box, a mask or the
+            answer to clicks says where the object is; the mean of what is seen is the answer. Each costs an encoding.
         fill_holes, min_area: clean-up in pixels, see `clean`; 0 leaves the mask alone.
         memory: use the predictor's memory, when it has one.
         memories: how many entries to read for each view.
@@ -34,6 +36,7 @@ class Settings:
     zoom: bool = True
     margin: float = 1.3
     looks: tuple[float, ...] = (1.0, 0.7, 0.5, 0.35, 0.25, 0.17)
+    closeups: int = 4
     fill_holes: int = 0
     min_area: int = 0
     memory: bool = True
@@ -44,7 +47,15 @@ class Settings:
     mirror: bool = False
 
     def __post_init__(self) -> None:
-        wanted = {"margin": 1.0, "fill_holes": 0, "min_area": 0, "memories": 0, "neighbours": 1, "pool": 1}
+        wanted = {
+            "margin": 1.0,
+            "fill_holes": 0,
+            "min_area": 0,
+            "memories": 0,
+            "neighbours": 1,
+            "pool": 1,
+            "closeups": 1,
+        }
         for name, least in wanted.items():
             if not getattr(self, name) >= least:
                 raise InputError(f"{name}: got {getattr(self, name)}, wanted at least {least}")

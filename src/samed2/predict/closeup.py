@@ -1,0 +1,64 @@
+"""Where a box, a mask or the answer to clicks says where an object is: the mean of what several views of it show.
+
+Views of one object cut it out at different sizes, and their errors differ: their mean is nearer the truth than any of
+them, and where they disagree it is less sure (`docs/results.md`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samed2.io import Scan, Window
+from samed2.memory import SelectiveMemory
+from samed2.predict.agreement import similarities
+from samed2.predict.engine import Engine
+from samed2.predict.results import Answer
+from samed2.predict.rows import Row, to_tensors, wider
+from samed2.predict.settings import Settings
+
+CERTAIN = 8.0  # logits are cut there before their mean is taken
+AGREED = 0.25  # weight of the agreement of views in the confidence (tuned on `val`)
+
+
+def ask_closely(
+    engine: Engine,
+    scan: Scan,
+    frame: int,
+    rows: list[Row],
+    window: Window,
+    settings: Settings,
+    memory: SelectiveMemory | None,
+) -> list[Answer]:
+    """The answers to rows whose views are set by a box or a mask: the mean over `settings.closeups` growing views.
+
+    Their predicted IoU is that through the row's own view, lowered where the views differ.
+    """
+    found = engine.ask(scan, frame, rows, window, settings, memory)
+    if settings.multimask:  # proposals are told apart by their order, which may differ from view to view
+        return found
+    views = [wider(row, settings.closeups, scan.height, scan.width) for row in rows]
+    seen = [[answer.logits[0] > 0] for answer in found]
+    total = [answer.logits[:1].clip(-CERTAIN, CERTAIN) for answer in found]
+    for step in range(settings.closeups - 1):  # view by view, so that few maps are held at once
+        members = [i for i, some in enumerate(views) if step < len(some)]
+        more = engine.ask(scan, frame, [views[i][step] for i in members], window, settings, memory)
+        for i, answer in zip(members, more, strict=True):
+            total[i] += answer.logits[:1].clip(-CERTAIN, CERTAIN)
+            seen[i].append(answer.logits[0] > 0)
+    for i, answer in enumerate(found):
+        if len(seen[i]) > 1:
+            found[i] = _mean(rows[i], answer, total[i] / np.float32(len(seen[i])), seen[i])
+    return found
+
+
+def _mean(row: Row, answer: Answer, logits: NDArray[np.float32], seen: list[NDArray[np.bool_]]) -> Answer:
+    """An answer with the mean (1, H, W) of what was seen through several views, and their agreement in its IoU."""
+    mask = logits[0] > 0
+    agreed = float(similarities(np.stack([mask, *seen]))[0, 1:].mean())
+    sure = max(0.0, answer.iou[0]) ** (1 - AGREED) * agreed**AGREED
+    near = to_tensors([replace(row, points=[], box=None, mask=logits[0])]).masks
+    assert near is not None
+    return replace(answer, logits=logits, iou=[sure], seen=near[0].to(answer.seen))
