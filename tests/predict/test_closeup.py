@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from samed2.io import resolve_window
+from samed2.predict import Predictor
 from samed2.predict.closeup import AGREED, CERTAIN, ask_closely
 from samed2.predict.rows import Row, seen_logits, wider
 from samed2.predict.settings import Settings
 from samed2.predict.zoom import View, whole_view
+from samed2.prompts import Prompts
 
 HEIGHT, WIDTH, SIZE = 90, 120, 64
 
@@ -96,3 +98,24 @@ def test_proposals_are_left_as_they_are(predictor, scan):
 
 def test_nothing_is_asked_of_nothing(predictor, scan):
     assert closely(predictor, scan, [])[0] == []
+
+
+def test_clicks_are_looked_at_closely_and_boxes_once(predictor, scan, monkeypatch):
+    def encodings(prompts, closeups):
+        asked = Predictor(predictor.model, device="cpu", precision="fp32")
+        calls = []
+        encode = asked.model.encode
+        monkeypatch.setattr(asked.model, "encode", lambda pixels: calls.append(1) or encode(pixels))
+        found = asked.predict(scan, prompts, closeups=closeups, looks=(1.0, 0.5))[0]
+        monkeypatch.undo()
+        return len(calls), found.logits
+
+    box, click = Prompts().add_box(1, 0, 10, 10, 40, 50), Prompts().add_point(1, 0, 40, 60)
+    once, plain = encodings(box, 1)
+    again, same = encodings(box, 4)
+    assert once == again == 1
+    np.testing.assert_array_equal(plain, same)
+    few, rough = encodings(click, 1)
+    many, smooth = encodings(click, 4)
+    assert few < many <= few + 3
+    assert not np.array_equal(rough, smooth)

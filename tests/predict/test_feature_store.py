@@ -19,7 +19,7 @@ def ask(model, scan, folder, monkeypatch=None, box=(10, 10, 40, 50), **options):
     calls = []
     encode = predictor.model.encode
     monkeypatch.setattr(predictor.model, "encode", lambda pixels: calls.append(1) or encode(pixels))
-    found = predictor.predict(scan, Prompts().add_box(1, 0, *box), closeups=1, **options)[0]
+    found = predictor.predict(scan, Prompts().add_box(1, 0, *box), **options)[0]
     monkeypatch.undo()
     return found.logits, len(calls)
 
@@ -30,9 +30,7 @@ def test_a_case_opened_again_is_not_encoded_again(predictor, volume, tmp_path, m
     assert calls == 1 and none == 0
     np.testing.assert_array_equal(first, again)
     plain = Predictor(predictor.model, device="cpu", precision="fp32")
-    np.testing.assert_array_equal(
-        plain.predict(volume, Prompts().add_box(1, 0, 10, 10, 40, 50), closeups=1)[0].logits, first
-    )
+    np.testing.assert_array_equal(plain.predict(volume, Prompts().add_box(1, 0, 10, 10, 40, 50))[0].logits, first)
 
 
 def test_anything_that_changes_the_embedding_is_another_one(predictor, volume, tmp_path, monkeypatch):

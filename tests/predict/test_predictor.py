@@ -52,16 +52,15 @@ def test_the_answer_does_not_depend_on_what_was_asked_before(predictor, scan):
     np.testing.assert_array_equal(used.predict(scan, boxes(1))[0].logits, first.logits)
 
 
-@pytest.mark.parametrize("closeups", [1, 3])
-def test_a_further_prompt_does_not_encode_again(predictor, scan, monkeypatch, closeups):
+def test_a_further_prompt_does_not_encode_again(predictor, scan, monkeypatch):
     asked = fresh(predictor)
     calls = []
     encode = asked.model.encode
     monkeypatch.setattr(asked.model, "encode", lambda pixels: calls.append(1) or encode(pixels))
-    asked.predict(scan, boxes(1), closeups=closeups)
-    assert len(calls) == closeups
-    asked.predict(scan, boxes(1).add_point(1, 0, 20, 20, False), closeups=closeups)
-    assert len(calls) == closeups
+    asked.predict(scan, boxes(1))
+    assert len(calls) == 1
+    asked.predict(scan, boxes(1).add_point(1, 0, 20, 20, False))
+    assert len(calls) == 1
 
 
 def test_the_mask_is_the_logits_above_zero_on_the_scan_grid(predictor, scan):

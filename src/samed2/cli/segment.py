@@ -88,9 +88,6 @@ def segment(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. (default: the best there is)")] = None,
     multimask: Annotated[bool, typer.Option("--multimask", help="Choose among three proposals.")] = False,
     zoom: Annotated[bool, typer.Option("--zoom/--no-zoom", help="Look at a crop around the prompt.")] = True,
-    closeups: Annotated[
-        int, typer.Option(min=1, help="Views of each object whose mean is the answer; 1 takes a third of the time.")
-    ] = 4,
     mirror: Annotated[bool, typer.Option("--mirror", help="Also look at the mirror image; twice the time.")] = False,
     neighbours: Annotated[
         int,
@@ -122,7 +119,6 @@ def segment(
     settings = {
         "multimask": multimask,
         "zoom": zoom,
-        "closeups": closeups,
         "mirror": mirror,
         "neighbours": neighbours,
         "fill_holes": fill_holes,

@@ -1,7 +1,8 @@
-"""Where a box, a mask or the answer to clicks says where an object is: the mean of what several views of it show.
+"""A last close look where clicks and a first answer say where an object is: the mean of what several views of it show.
 
-Views of one object cut it out at different sizes, and their errors differ: their mean is nearer the truth than any of
-them, and where they disagree it is less sure (`docs/results.md`).
+Views of one object cut it out at different sizes, and after a click their errors differ: their mean is nearer the truth
+than any of them, and where they disagree it is less sure. A box tells the size by itself; for boxes the mean gave
+nothing on sets that it was not tuned on (`docs/results.md`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def ask_closely(
     settings: Settings,
     memory: SelectiveMemory | None,
 ) -> list[Answer]:
-    """The answers to rows whose views are set by a box or a mask: the mean over `settings.closeups` growing views.
+    """The answers to rows that know where their object is: the mean over `settings.closeups` growing views.
 
     Their predicted IoU is that through the row's own view, lowered where the views differ.
     """

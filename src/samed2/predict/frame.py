@@ -52,8 +52,9 @@ def look_closely(
 ) -> tuple[list[Row], list[Answer]]:
     """Ask rows of one frame: each row as last asked, and its answer.
 
-    Clicks without a box are asked through views of several sizes, then once more around what most answers agree on.
-    That last answer takes the object for granted: its predicted IoU is averaged (geometrically) with the agreement.
+    Clicks without a box are asked through views of several sizes, then once more, closely, around what most answers
+    agree on. That last answer takes the object for granted: its predicted IoU is averaged (geometrically) with the
+    agreement.
     Where it is said what is clicked on (`settings.task`) and the memory knows that, the same views are also asked
     without the memory, and what the memory alone finds on the frame has a vote.
     """
@@ -74,12 +75,12 @@ def look_closely(
         if better is not None:
             asked[i] = better
             del found[i]
-    last = [i for i in range(len(rows)) if i not in found]
-    near = ask_closely(engine, scan, frame, [asked[i] for i in last], window, settings, memory)
-    for i, answer in zip(last, near, strict=True):
-        found[i] = answer
-        if i in sure:
-            found[i] = replace(answer, iou=[math.sqrt(sure[i] * max(0.0, iou)) for iou in answer.iou])
+    again = [i for i in sure if i not in found]
+    near = ask_closely(engine, scan, frame, [asked[i] for i in again], window, settings, memory)
+    for i, answer in zip(again, near, strict=True):
+        found[i] = replace(answer, iou=[math.sqrt(sure[i] * max(0.0, iou)) for iou in answer.iou])
+    rest = [i for i in range(len(rows)) if i not in found]
+    found.update(zip(rest, engine.ask(scan, frame, [rows[i] for i in rest], window, settings, memory), strict=True))
     return asked, [found[i] for i in range(len(rows))]
 
 

@@ -18,8 +18,8 @@ class Settings:
         zoom: look at a square around the prompt, `margin` times as wide as the box, instead of the whole frame.
         looks: widths of the views tried around clicks, as shares of the frame's longer side; the answer that the
             others agree with most is kept, then refined. More of them cost an encoding each.
-        closeups: how many views, each a step wider than the one before, are looked through where a box, a mask or the
-            answer to clicks says where the object is; the mean of what is seen is the answer. Each costs an encoding.
+        closeups: how many views, each a step wider than the one before, show the answer to clicks once more; their mean
+            is the answer.
         fill_holes, min_area: clean-up in pixels, see `clean`; 0 leaves the mask alone.
         memory: use the predictor's memory, when it has one.
         memories: how many entries to read for each view.
