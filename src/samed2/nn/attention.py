@@ -4,7 +4,7 @@ The memory attention: the same numbers as transformers' layers, with less arithm
 differs, none of it in the result: rotary codes are applied as one complex product; values are never projected
 for every memory token, since a weighted sum of projections is the projection of the weighted sum; what objects have
 in common before they read their memories is computed once; and large maps are attended one after another, in blocks
-that are used again, since fresh memory costs a processor as much as the arithmetic on it.
+that stay in the processor's cache.
 
 Memory maps may be smaller than the image's (`streaming.pooled`): their tokens are turned to the middle of what they
 stand for.
@@ -27,7 +27,7 @@ from samed2.nn.products import product
 
 LOG2E = math.log2(math.e)
 QUERY_TOKENS, KEY_TOKENS = 1024, 512  # whose scores exist at a time: as many as a processor's cache holds
-TOKENS_AT_ONCE = 1024  # image tokens of all objects that go through a layer together
+TOKENS_AT_ONCE = 8192  # image tokens of all objects that go through a layer together
 
 
 def attend_memory(
