@@ -97,7 +97,7 @@ def segment(
     ] = 1,
     fast: Annotated[
         bool,
-        typer.Option("--fast", help="bf16: --propagate is twice as fast, masks agree to Dice .998 with nano."),
+        typer.Option("--fast", help="bf16: --propagate is nearly twice as fast; masks agree to Dice .99 with nano."),
     ] = False,
     fill_holes: Annotated[int, typer.Option(min=0, help="Fill holes up to this many pixels.")] = 0,
     min_area: Annotated[int, typer.Option(min=0, help="Drop separate parts below this many pixels.")] = 0,
