@@ -103,7 +103,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, last: int = 0, less: floa
     """softmax(query @ key.T) @ value for (n, d), (k, d), (k, m); the scores of the `last` keys are made `less`."""
     value, key = value.to(query), key.to(query)
     blocks = _blocks(len(key), last if less else 0)
-    if query.dtype != torch.float32:
+    if len(blocks) == 1 or query.dtype != torch.float32:
         scores = product(query, key)
         if last and less:
             scores[:, -last:] -= less
