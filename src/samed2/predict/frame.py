@@ -69,13 +69,13 @@ def look_closely(
     asked, found, sure = list(rows), {}, {}
     for i, views, some in zip(clicked, tried, answers, strict=True):
         recalled = (clicked_parts(held.logits, rows[i].points), held.confidence) if held else None
-        number, found[i], sure[i] = most_agreed(some, rows[i].points, recalled)
-        asked[i] = views[number % len(views)]
-        better = refined(asked[i], found[i].logits[0], engine.size, settings.margin)
-        if better is not None:
-            asked[i] = better
-            del found[i]
-    again = [i for i in sure if i not in found]
+        number, answer, sure[i] = most_agreed(some, rows[i].points, recalled)
+        own = views[number % len(views)]
+        better = refined(own, answer.logits[0], engine.size, settings.margin)
+        asked[i] = better or own
+        if better is None:
+            found[i] = answer
+    again = [i for i in clicked if i not in found]
     near = ask_closely(engine, scan, frame, [asked[i] for i in again], window, settings, memory)
     for i, answer in zip(again, near, strict=True):
         found[i] = replace(answer, iou=[math.sqrt(sure[i] * max(0.0, iou)) for iou in answer.iou])
