@@ -119,6 +119,49 @@ def test_a_clip_does_not_know_its_batch(model: SAMed2Model, frames: int) -> None
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("blocks", [[0], [2], [4], [6], []], ids=str)
+def test_one_adapter_is_never_deeper_than_shallow(blocks: list[int]) -> None:
+    model, clips = tiny_model(adapter_blocks=blocks), images(2, 3)
+    for shallow, deep in zip(model.encode(clips, shallow=True), model.encode(clips), strict=True):
+        torch.testing.assert_close(shallow, deep[1::3], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_of_many_adapters_the_first_sees_the_neighbours(model: SAMed2Model) -> None:
+    still = images(2).expand(-1, 15, -1, -1, -1)  # so long that the middle does not know where it ends
+    moving = torch.cat([images(2, 1, "before"), images(2), images(2, 1, "after")], dim=1)
+    shallow = model.encode(still[:, :3], shallow=True).low
+    torch.testing.assert_close(shallow, model.encode(still).low[7::15], atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(shallow, model.encode(moving, shallow=True).low, atol=0.1)
+    assert not torch.allclose(model.encode(moving).low[1::3], model.encode(moving, shallow=True).low, atol=0.1)
+
+
+@pytest.mark.parametrize(("frames", "layout"), [(1, "frames"), (5, "frames"), (3, "released")])
+def test_shallow_wants_clips_of_three(frames: int, layout: str) -> None:
+    with pytest.raises(ValueError, match=f"clips of {frames} frames, wanted 3"):
+        tiny_model(adapter_layout=layout).encode(images(1, frames), shallow=True)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("change", ["in place", "loaded", "other size"])
+def test_codes_of_places_follow_their_weights(change: str) -> None:
+    model = tiny_model()
+    fresh = tiny_model()
+    model.encode(images(1))
+    side = SIDE
+    for one in (model, fresh):
+        trunk = one.vision_encoder.backbone
+        if change == "in place":
+            trunk.pos_embed.add_(1)
+        elif change == "loaded":
+            one.load_state_dict({n: v + 0.5 for n, v in one.state_dict().items()}, assign=True)
+    if change == "other size":
+        side = 2 * SIDE
+    got, wanted = (one.encode(images(1, side=side)).low for one in (model, fresh))
+    torch.testing.assert_close(got, wanted)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("entries", [0, 1, 3])
 def test_conditioning_a_row_does_not_know_its_batch(model: SAMed2Model, entries: int) -> None:
     low = model.encode(images(5)).low

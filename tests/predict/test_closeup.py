@@ -105,7 +105,7 @@ def test_clicks_are_looked_at_closely_and_boxes_once(predictor, scan, monkeypatc
         asked = Predictor(predictor.model, device="cpu", precision="fp32")
         calls = []
         encode = asked.model.encode
-        monkeypatch.setattr(asked.model, "encode", lambda pixels: calls.append(1) or encode(pixels))
+        monkeypatch.setattr(asked.model, "encode", lambda *given, **how: calls.append(1) or encode(*given, **how))
         found = asked.predict(scan, prompts, closeups=closeups, looks=(1.0, 0.5))[0]
         monkeypatch.undo()
         return len(calls), found.logits

@@ -18,7 +18,7 @@ def ask(model, scan, folder, monkeypatch=None, box=(10, 10, 40, 50), **options):
     predictor = Predictor(model, device="cpu", precision="fp32", embeddings=FeatureStore(folder))
     calls = []
     encode = predictor.model.encode
-    monkeypatch.setattr(predictor.model, "encode", lambda pixels: calls.append(1) or encode(pixels))
+    monkeypatch.setattr(predictor.model, "encode", lambda *given, **how: calls.append(1) or encode(*given, **how))
     found = predictor.predict(scan, Prompts().add_box(1, 0, *box), **options)[0]
     monkeypatch.undo()
     return found.logits, len(calls)
@@ -44,6 +44,7 @@ def test_anything_that_changes_the_embedding_is_another_one(predictor, volume, t
     assert ask(model, volume, tmp_path, monkeypatch, window="50,400")[1] == 1
     assert ask(model, other, tmp_path, monkeypatch, window="50,400")[1] == 0  # a frame alone has no neighbours
     assert ask(model, volume, tmp_path, monkeypatch, neighbours=3)[1] == 1
+    assert ask(model, volume, tmp_path, monkeypatch, neighbours=3, shallow=True)[1] == 1
     assert ask(model, volume, tmp_path, monkeypatch, box=(0, 0, 60, 70), **clip)[1] == 1
     assert ask(model, volume, tmp_path, monkeypatch, **clip)[1] == 0
 

@@ -56,7 +56,7 @@ def test_a_further_prompt_does_not_encode_again(predictor, scan, monkeypatch):
     asked = fresh(predictor)
     calls = []
     encode = asked.model.encode
-    monkeypatch.setattr(asked.model, "encode", lambda pixels: calls.append(1) or encode(pixels))
+    monkeypatch.setattr(asked.model, "encode", lambda *given, **how: calls.append(1) or encode(*given, **how))
     asked.predict(scan, boxes(1))
     assert len(calls) == 1
     asked.predict(scan, boxes(1).add_point(1, 0, 20, 20, False))
@@ -124,8 +124,14 @@ def test_neighbouring_frames_reach_the_adapters(volume):
             if name.endswith("adapter.up.weight"):
                 value.normal_(0, 0.3, generator=torch.Generator().manual_seed(1))
     prompts = Prompts().add_box(1, 2, 10, 10, 40, 40)
-    alone, clip = (Predictor(model, "cpu").predict(volume, prompts, 2, neighbours=n)[0].logits for n in (1, 3))
-    assert np.abs(alone - clip).max() > 1e-4
+
+    def logits(**settings):
+        return Predictor(model, "cpu").predict(volume, prompts, 2, **settings)[0].logits
+
+    alone, clip, shallow = logits(), logits(neighbours=3), logits(neighbours=3, shallow=True)
+    assert min(np.abs(a - b).max() for a, b in ((alone, clip), (alone, shallow), (clip, shallow))) > 1e-4
+    np.testing.assert_array_equal(logits(shallow=True), alone)
+    np.testing.assert_array_equal(logits(neighbours=5, shallow=True), shallow)
 
 
 def test_with_mirror_the_mirrored_image_gives_the_mirrored_mask(predictor):

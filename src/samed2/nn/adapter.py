@@ -39,9 +39,23 @@ class TemporalAdapter(nn.Module):
         """
         if num_frames < 1 or tokens.shape[0] % num_frames:
             raise ValueError(f"{tokens.shape[0]} maps cannot be split into clips of {num_frames} frames")
-        mixed = self.down(self.norm(tokens)).permute(0, 3, 1, 2)  # [b*t, c, h, w]
-        mixed = self._convolve(mixed, num_frames).permute(0, 2, 3, 1)  # [b*t, h, w, c]
-        return tokens + self.up(F.gelu(mixed))
+        return tokens + self._raise(self._convolve(self._lower(tokens), num_frames))
+
+    def middle(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The same for the middle frames of clips of three alone, (B*3, H, W, C) -> (B, H, W, C)."""
+        clips = self._lower(tokens).unflatten(0, (-1, 3)).flatten(1, 2)  # [b, 3*c, h, w]
+        weight = self.conv.weight.transpose(1, 2).flatten(1, 2)
+        return tokens[1::3] + self._raise(F.conv2d(clips, weight, self.conv.bias, padding=1))
+
+    def still(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The same for frames (B, H, W, C) whose neighbours look just like them, all of them to infinity."""
+        return tokens + self._raise(F.conv2d(self._lower(tokens), self.conv.weight.sum(2), self.conv.bias, padding=1))
+
+    def _lower(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.down(self.norm(tokens)).permute(0, 3, 1, 2)  # [b*t, c, h, w]
+
+    def _raise(self, maps: torch.Tensor) -> torch.Tensor:
+        return self.up(F.gelu(maps.permute(0, 2, 3, 1)))  # [b*t, h, w, c]
 
     def _convolve(self, maps: torch.Tensor, num_frames: int) -> torch.Tensor:
         if num_frames == 1:  # the outer time slices of the kernel would only see zero padding

@@ -31,16 +31,28 @@ class HieraBlock(Sam2MultiScaleBlock):
 
     adapter: TemporalAdapter | None
     layout: str
+    first: bool  # of those that have an adapter
 
-    def forward(self, hidden_states: torch.Tensor, num_frames: int = 1, **_: Any) -> torch.Tensor:
-        """(B*T, H, W, C_in) -> (B*T, H', W', C_out); `num_frames` is T."""
+    def forward(
+        self, hidden_states: torch.Tensor, num_frames: int = 1, shallow: bool = False, **_: Any
+    ) -> torch.Tensor:
+        """(B*T, H, W, C_in) -> (B*T, H', W', C_out); `num_frames` is T.
+
+        With `shallow` the first block that has an adapter gives the middle frames of clips of three alone, (B, H', W',
+        C_out), and the adapters after it take the neighbours to look like them.
+        """
         normed = self.layer_norm1(hidden_states)
         residual = hidden_states
         if self.dim != self.dim_out:
             residual = do_pool(self.proj(normed), self.query_stride)
         attended = self._attend(normed, residual.shape[1:3], num_frames)
         if self.adapter is not None and self.layout == "frames":
-            attended = self.adapter(attended, num_frames)
+            if not shallow:
+                attended = self.adapter(attended, num_frames)
+            elif self.first:
+                attended, residual = self.adapter.middle(attended), residual[1::3]
+            else:
+                attended = self.adapter.still(attended)
         hidden_states = residual + attended
         return hidden_states + self.mlp(self.layer_norm2(hidden_states))
 
@@ -90,13 +102,19 @@ def attend(attention: Sam2MultiScaleAttention, tokens: torch.Tensor) -> torch.Te
     return attention.proj(mixed.reshape(batch, height, width, -1))
 
 
-def feature_maps(encoder: Sam2VisionModel, pixels: torch.Tensor, num_frames: int) -> list[torch.Tensor]:
+def feature_maps(
+    encoder: Sam2VisionModel, pixels: torch.Tensor, num_frames: int, shallow: bool = False
+) -> list[torch.Tensor]:
     """The encoder's maps of (B*T, 3, S, S) pixels, (B*T, d, S/4, S/4), (.., S/8, ..) and (.., S/16, ..).
+
+    With `shallow` those of the B middle frames, see `HieraBlock`.
 
     The same sums as its forward, without the codes of places that its neck computes for every map and nobody reads.
     """
     neck = encoder.neck
-    stages = encoder.backbone(pixels, num_frames=num_frames).intermediate_hidden_states
+    stages = encoder.backbone(pixels, num_frames=num_frames, shallow=shallow).intermediate_hidden_states
+    if shallow:  # before the first adapter all frames are there
+        stages = [stage[1::3] if len(stage) == len(pixels) else stage for stage in stages]
     maps: list[torch.Tensor] = []
     for number, conv in zip(reversed(range(len(stages))), neck.convs, strict=True):
         lateral = conv(stages[number].permute(0, 3, 1, 2))
@@ -113,6 +131,17 @@ class AdaptedTrunk(Sam2HieraDetModel):
     """
 
     zero_init = True
+    _codes: tuple[tuple[Any, ...], torch.Tensor] | None = None
+
+    def _get_pos_embed(self, hw: tuple[int, int]) -> torch.Tensor:
+        """(1, H, W, C) codes of places; without gradients those of the last call where nothing has changed since."""
+        if torch.is_grad_enabled():
+            return super()._get_pos_embed(hw)
+        weights = (self.pos_embed, self.pos_embed_window)
+        key = (hw, *((w.data_ptr(), w._version, w.dtype) for w in weights))
+        if self._codes is None or self._codes[0] != key:
+            self._codes = (key, super()._get_pos_embed(hw))
+        return self._codes[1]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -132,7 +161,8 @@ def adapt_trunk(
     """Turn, in place, the blocks into `HieraBlock`s, with an adapter where `adapted(index)` holds."""
     trunk.__class__ = AdaptedTrunk
     trunk.zero_init = zero_init
+    with_adapter = [index for index in range(len(trunk.blocks)) if adapted(index)]
     for index, block in enumerate(trunk.blocks):
         block.__class__ = HieraBlock
-        block.adapter = TemporalAdapter(block.dim_out, hidden) if adapted(index) else None
-        block.layout = layout
+        block.adapter = TemporalAdapter(block.dim_out, hidden) if index in with_adapter else None
+        block.layout, block.first = layout, with_adapter[:1] == [index]

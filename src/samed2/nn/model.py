@@ -62,22 +62,28 @@ class SAMed2Model(Sam2VideoModel):
         widen(self)
         self.post_init()
 
-    def encode(self, pixels: torch.Tensor) -> Features:
+    def encode(self, pixels: torch.Tensor, shallow: bool = False) -> Features:
         """Image features of clips.
 
         Args:
             pixels: (B, T, 3, S, S), normalised with the config's mean and deviation; the T frames of a clip
                 are neighbours in true order. T = 1 for single images.
+            shallow: of clips of three the middle frames alone; only the first adapter sees their neighbours, those
+                after it take them to look like the frame itself. Nearly as quick as frames alone.
 
         Returns:
-            `Features` of the B*T frames, clip by clip.
+            `Features` of the B*T frames, clip by clip; with `shallow` of the B middle ones.
 
         Raises:
-            ValueError: for another number of axes, or a side that does not fit the model.
+            ValueError: for another number of axes, a side that does not fit the model, or clips that are not as
+                `shallow` wants them.
         """
         if pixels.ndim != 5 or pixels.shape[-1] != pixels.shape[-2]:
             raise ValueError(f"pixels: got shape {tuple(pixels.shape)}, wanted (B, T, 3, S, S)")
-        high, mid, low = feature_maps(self.vision_encoder, pixels.flatten(0, 1), pixels.shape[1])
+        frames = pixels.shape[1]
+        if shallow and (frames != 3 or self.config.adapter_layout != "frames"):
+            raise ValueError(f"shallow: got clips of {frames} frames, wanted 3, and adapters in layout 'frames'")
+        high, mid, low = feature_maps(self.vision_encoder, pixels.flatten(0, 1), frames, shallow)
         return Features(self.mask_decoder.conv_s0(high), self.mask_decoder.conv_s1(mid), low)
 
     def condition(

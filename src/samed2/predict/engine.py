@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from numpy.typing import NDArray
 
 from samed2.io import Scan, Window
 from samed2.memory import SelectiveMemory
@@ -24,6 +23,19 @@ from samed2.predict.zoom import View, as_tensor, content_view, paste, sample, th
 
 CACHED_VIEWS = 64
 AHEAD_PIXELS = 1 << 17  # that go through the encoder together when frames are known to follow each other
+
+
+class Clip(NamedTuple):
+    """Frames that are encoded together for one of them.
+
+    Attributes:
+        middle: place of the one that is wanted; the others are its neighbours.
+        shallow: they are seen by the first adapter alone, see `SAMed2Model.encode`.
+    """
+
+    frames: tuple[int, ...]
+    middle: int
+    shallow: bool = False
 
 
 class Engine:
@@ -97,7 +109,7 @@ class Engine:
         multimask: bool,
     ) -> Decoded:
         """What the model says to rows of one structure."""
-        features = self.features(scan, frame, [row.view for row in rows], window, settings.neighbours)
+        features = self.features(scan, frame, [row.view for row in rows], window, settings)
         recalled = self.recalled(scan, features, settings, memory)
         with self.autocast():
             conditioned = features._replace(low=self.model.condition(features.low, recalled))
@@ -133,30 +145,29 @@ class Engine:
         """Let go of the embeddings kept in memory."""
         self._cache.clear()
 
-    def look_ahead(self, scan: Scan, frames: Sequence[int], view: View, window: Window, neighbours: int) -> None:
+    def look_ahead(self, scan: Scan, frames: Sequence[int], view: View, window: Window, settings: Settings) -> None:
         """Encode the first of these frames together and keep them: small models spend most of their time between
         operations, so that many frames cost little more than one. Equal to encoding each alone, to rounding."""
-        length = len(self._clip(scan, frames[0], neighbours))
-        count = max(1, AHEAD_PIXELS // (self.size**2 * length))
-        clips = [self._clip(scan, frame, neighbours) for frame in frames[:count]]
-        keys = [(id(scan), tuple(clip), window, view) for clip in clips]
+        first = self._clip(scan, frames[0], settings)
+        clips = [self._clip(scan, frame, settings) for frame in frames[: self._together(first)]]
+        keys = [(id(scan), clip, window, view) for clip in clips]
         if keys[0] in self._cache or len(keys) == 1 or self.store is not None:
             return
-        looked = {f: as_tensor(window.apply(scan.frame(f))) for f in dict.fromkeys(f for clip in clips for f in clip)}
+        looked = self._looked(scan, [f for clip in clips for f in clip.frames], window)
         self._encode_together(scan, keys, [self._seen(looked, clip, view) for clip in clips])
 
-    def features(self, scan: Scan, frame: int, views: list[View], window: Window, neighbours: int) -> Features:
+    def features(self, scan: Scan, frame: int, views: list[View], window: Window, settings: Settings) -> Features:
         """Features of one frame through several views, one row each, from the cache where possible."""
-        frames = self._clip(scan, frame, neighbours)
-        keys = [(id(scan), tuple(frames), window, view) for view in views]
+        clip = self._clip(scan, frame, settings)
+        keys = [(id(scan), clip, window, view) for view in views]
         missing = list(dict.fromkeys(k for k in keys if k not in self._cache))
         if missing:
-            looked = {f: as_tensor(window.apply(scan.frame(f))) for f in dict.fromkeys(frames)}
+            looked = self._looked(scan, clip.frames, window)
             if self.dtype is not None and self.store is None:
-                self._encode_together(scan, missing, [self._seen(looked, frames, key[3]) for key in missing])
+                self._encode_together(scan, missing, [self._seen(looked, clip, key[3]) for key in missing])
                 missing = []
             for key in missing:  # one by one in full precision: the same numbers whatever else is asked
-                self._cache[key] = (scan, self._kept([scan.frame(f) for f in frames], looked, frames, window, key[3]))
+                self._cache[key] = (scan, self._kept(scan, looked, clip, window, key[3]))
         found = [self._cache[key][1] for key in keys]
         for key in keys:
             self._cache.move_to_end(key)
@@ -164,50 +175,50 @@ class Engine:
             self._cache.popitem(last=False)
         return Features(*(torch.cat(level) for level in zip(*found, strict=True)))
 
-    def _encode_together(self, scan: Scan, keys: list[tuple[Any, ...]], clips: list[torch.Tensor]) -> None:
-        """Encode clips (T, 3, S, S) of one length in as few passes as `AHEAD_PIXELS` allows, and keep their middles."""
-        length = len(clips[0])
-        middle, most = self._middle(length), max(1, AHEAD_PIXELS // (self.size**2 * length))
-        for start in range(0, len(clips), most):
-            encoded = self._run(torch.stack(clips[start : start + most]))
+    def _encode_together(self, scan: Scan, keys: list[tuple[Any, ...]], seen: list[torch.Tensor]) -> None:
+        """Encode what is seen of clips of one kind, (T, 3, S, S) each, in as few passes as `AHEAD_PIXELS` allows."""
+        clip: Clip = keys[0][1]
+        most = self._together(clip)
+        for start in range(0, len(seen), most):
+            found = self._middles(torch.stack(seen[start : start + most]), clip)
             for number, key in enumerate(keys[start : start + most]):
-                place = number * length + middle
-                self._cache[key] = (scan, Features(*(level[place : place + 1].clone() for level in encoded)))
+                self._cache[key] = (scan, Features(*(level[number : number + 1].clone() for level in found)))
 
-    def _kept(
-        self, seen: list[NDArray[Any]], looked: dict[int, torch.Tensor], frames: list[int], window: Window, view: View
-    ) -> Features:
+    def _kept(self, scan: Scan, looked: dict[int, torch.Tensor], clip: Clip, window: Window, view: View) -> Features:
         """The embedding of a clip's middle frame, from disk where it is kept there."""
         if self.store is None:
-            return self._encoded(looked, frames, view)
-        key = self.store.key(self.fingerprint, str(self.dtype), seen, window, view)
+            return self._middles(self._seen(looked, clip, view)[None], clip)
+        how = f"{self.dtype} shallow" if clip.shallow else str(self.dtype)
+        key = self.store.key(self.fingerprint, how, [scan.frame(f) for f in clip.frames], window, view)
         held = self.store.get(key)
         if held is None:
-            held = self._encoded(looked, frames, view)
+            held = self._middles(self._seen(looked, clip, view)[None], clip)
             self.store.put(key, held)
         return to_device(held, self.device)
 
-    def _encoded(self, looked: dict[int, torch.Tensor], frames: list[int], view: View) -> Features:
-        middle = self._middle(len(frames))
-        return self._run(self._seen(looked, frames, view)[None]).select(slice(middle, middle + 1))
+    def _looked(self, scan: Scan, frames: Sequence[int], window: Window) -> dict[int, torch.Tensor]:
+        return {f: as_tensor(window.apply(scan.frame(f))) for f in dict.fromkeys(frames)}
 
-    def _seen(self, looked: dict[int, torch.Tensor], frames: list[int], view: View) -> torch.Tensor:
+    def _seen(self, looked: dict[int, torch.Tensor], clip: Clip, view: View) -> torch.Tensor:
         """A clip through a view, (T, 3, S, S) in [0, 1]."""
-        return torch.stack([three_channels(sample(looked[f], view)) for f in frames])
+        return torch.stack([three_channels(sample(looked[f], view)) for f in clip.frames])
 
-    def _run(self, clips: torch.Tensor) -> Features:
-        """The encoder's answer to clips (B, T, 3, S, S) in [0, 1]."""
+    def _middles(self, seen: torch.Tensor, clip: Clip) -> Features:
+        """The embeddings (B rows) of the frames that clips like this one are of, from (B, T, 3, S, S) in [0, 1]."""
         with self.autocast():
-            return self.model.encode(((clips - self._mean) / self._std).to(self.device))
+            found = self.model.encode(((seen - self._mean) / self._std).to(self.device), shallow=clip.shallow)
+        return found if clip.shallow else found.select(slice(clip.middle, None, len(clip.frames)))
 
-    def _clip(self, scan: Scan, frame: int, neighbours: int) -> list[int]:
+    def _together(self, clip: Clip) -> int:
+        """How many clips like this one are encoded at a time."""
+        return max(1, AHEAD_PIXELS // (self.size**2 * (1 if clip.shallow else len(clip.frames))))
+
+    def _clip(self, scan: Scan, frame: int, settings: Settings) -> Clip:
         """The frames encoded together with one frame; missing ends repeat the last one there is."""
         if self.model.config.adapter_layout == "released":
-            return [frame, frame]  # the released code pairs maps; a lone image is paired with itself
-        if scan.num_frames == 1 or self.model.config.adapter_dim == 0:
-            return [frame]
-        first = frame - neighbours // 2
-        return [min(max(first + i, 0), scan.num_frames - 1) for i in range(neighbours)]
-
-    def _middle(self, count: int) -> int:
-        return 0 if self.model.config.adapter_layout == "released" else count // 2
+            return Clip((frame, frame), 0)  # the released code pairs maps; a lone image is paired with itself
+        if scan.num_frames == 1 or self.model.config.adapter_dim == 0 or settings.neighbours == 1:
+            return Clip((frame,), 0)
+        count, end = 3 if settings.shallow else settings.neighbours, scan.num_frames - 1
+        first = frame - count // 2
+        return Clip(tuple(min(max(first + i, 0), end) for i in range(count)), count // 2, settings.shallow)

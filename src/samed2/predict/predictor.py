@@ -225,7 +225,7 @@ class Predictor:
         window = resolve_window(scan, window)
         row = plan_rows(1, entry, scan.height, scan.width, self.size, margin, not whole)[0]
         row = replace(row, view=self.engine.content(scan, frame, window)) if whole else row
-        features = self.engine.features(scan, frame, [row.view], window, neighbours)
+        features = self.engine.features(scan, frame, [row.view], window, Settings(neighbours=neighbours))
         logits = to_tensors([row]).masks
         assert logits is not None
         with self.engine.autocast():

@@ -27,6 +27,8 @@ class Settings:
             clicks it is also asked what it finds on the frame by itself. None reads those of the scan's modality.
         neighbours: frames of a clip around each frame of a volume or video, for the temporal adapters; 1 encodes every
             frame alone.
+        shallow: only the first adapter sees neighbours, one on each side, at little more than the price of frames
+            alone; where `neighbours` is 1 it changes nothing.
         pool: memory maps of earlier frames are averaged over squares of so many cells before they are read; 1 is
             exact, 2 reads a quarter of the tokens.
         mirror: also look at the mirror image and take the mean; twice the time for a little accuracy.
@@ -43,6 +45,7 @@ class Settings:
     memories: int = 4
     task: str | None = None
     neighbours: int = 1
+    shallow: bool = False
     pool: int = 1
     mirror: bool = False
 

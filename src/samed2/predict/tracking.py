@@ -178,7 +178,7 @@ class Tracker:
     @torch.inference_mode()
     def _look_ahead(self, frames: list[int]) -> None:
         view = whole_view(self.scan.height, self.scan.width, self.engine.size)
-        self.engine.look_ahead(self.scan, frames, view, self.window, self.settings.neighbours)
+        self.engine.look_ahead(self.scan, frames, view, self.window, self.settings)
 
     @torch.inference_mode()
     def step(self, frame: int) -> list[ObjectPrediction]:
@@ -234,7 +234,7 @@ class Tracker:
 
     def _tracked(self, ids: list[int], rows: list[Row], frame: int) -> list[Answer]:
         engine, model = self.engine, self.engine.model
-        features = engine.features(self.scan, frame, [r.view for r in rows], self.window, self.settings.neighbours)
+        features = engine.features(self.scan, frame, [r.view for r in rows], self.window, self.settings)
         tracks = [self._objects[i].track for i in ids]
         tokens = read(model, tracks, frame, self.reverse, self.scan.num_frames, self._pool) if self.stream else None
         past = engine.recalled(self.scan, features, self.settings, self.memory)
@@ -284,7 +284,7 @@ class Tracker:
             if not some:
                 continue
             views = [s.view for s in some]
-            low = engine.features(self.scan, frame, views, self.window, self.settings.neighbours).low
+            low = engine.features(self.scan, frame, views, self.window, self.settings).low
             score = torch.tensor([s.answer.object_score for s in some], device=engine.device)
             with engine.autocast():
                 logits = torch.cat([s.logits for s in some]).to(engine.device)

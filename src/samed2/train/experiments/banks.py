@@ -142,7 +142,7 @@ def _seen(
     entry = Prompts().add_mask(1, frame, mask).validate(scan).on_frame(frame).objects[1]
     near = look == "near" and settings.zoom
     row = plan_rows(1, entry, scan.height, scan.width, predictor.size, settings.margin, near)[0]
-    features = predictor.engine.features(scan, frame, [row.view], window, settings.neighbours)
+    features = predictor.engine.features(scan, frame, [row.view], window, settings)
     logits = to_tensors([row]).masks
     assert logits is not None
     with predictor.engine.autocast():
