@@ -149,7 +149,8 @@ class Engine:
         """Encode the first of these frames together and keep them: small models spend most of their time between
         operations, so that many frames cost little more than one. Equal to encoding each alone, to rounding."""
         first = self._clip(scan, frames[0], settings)
-        clips = [self._clip(scan, frame, settings) for frame in frames[: self._together(first)]]
+        count = max(1, self._together(first) // 2)  # fewer than of views that are needed at once: it saves memory
+        clips = [self._clip(scan, frame, settings) for frame in frames[:count]]
         keys = [(id(scan), clip, window, view) for clip in clips]
         if keys[0] in self._cache or len(keys) == 1 or self.store is not None:
             return
