@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tests.nn.tiny import SIDE, images, sam2_settings, tiny_config, tiny_model
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
 from samed2.nn import Features, PromptTensors, SAMed2Model
+from samed2.nn.adapter import TemporalAdapter
 
 GRID = SIDE // 16
 
@@ -134,6 +136,23 @@ def test_of_many_adapters_the_first_sees_the_neighbours(model: SAMed2Model) -> N
     torch.testing.assert_close(shallow, model.encode(still).low[7::15], atol=1e-3, rtol=1e-3)
     assert not torch.allclose(shallow, model.encode(moving, shallow=True).low, atol=0.1)
     assert not torch.allclose(model.encode(moving).low[1::3], model.encode(moving, shallow=True).low, atol=0.1)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("frames", [1, 2, 3, 4])
+def test_gradients_of_adapters_hold_in_every_precision(frames: int, precision: str) -> None:
+    """Of clips of two frames oneDNN's bf16 gradients of a 3-D convolution's weights are whatever was in memory."""
+    adapter = TemporalAdapter(24, 16)
+    maps = torch.from_numpy(normal("maps", (4 * frames, 16, 16, 24)))
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        adapter(maps, frames).square().mean().backward()
+    found = adapter.conv.weight.grad
+    adapter.zero_grad()
+    exact = copy.deepcopy(adapter).double()
+    exact(maps.double(), frames).square().mean().backward()
+    assert found is not None and exact.conv.weight.grad is not None
+    scale = float(exact.conv.weight.grad.abs().max())
+    torch.testing.assert_close(found.double(), exact.conv.weight.grad, atol=0.03 * scale, rtol=0)
 
 
 @pytest.mark.parametrize(("frames", "layout"), [(1, "frames"), (5, "frames"), (3, "released")])

@@ -61,4 +61,8 @@ class TemporalAdapter(nn.Module):
         if num_frames == 1:  # the outer time slices of the kernel would only see zero padding
             return F.conv2d(maps, self.conv.weight[:, :, 1], self.conv.bias, padding=1)
         clips = maps.unflatten(0, (-1, num_frames)).transpose(1, 2)  # [b, c, t, h, w]
-        return self.conv(clips).transpose(1, 2).flatten(0, 1)
+        if num_frames == 2 and torch.is_grad_enabled():
+            clips = F.pad(
+                clips, (0, 0, 0, 0, 0, 1)
+            )  # oneDNN: of two slices bf16 gradients are noise
+        return self.conv(clips)[:, :, :num_frames].transpose(1, 2).flatten(0, 1)
