@@ -143,17 +143,26 @@ def open_chosen(data: Path, choice: Choice, seed: int = 0) -> list[Case]:
             raise InputError(f"--kind {(strange or choice.kinds)[0]}: there is none, only {', '.join(kinds)}")
         cases = [case for case in cases if case.kind in choice.kinds]
     if choice.tasks:
-        known = sorted({case.task(name) for case in cases for name in case.objects})
-        lost = [pattern for pattern in choice.tasks if not any(fnmatchcase(task, pattern) for task in known)]
-        if lost:
-            raise InputError(f"--task {lost[0]}: fits none of {', '.join(known)}")
-        cases = [kept for case in cases if (kept := _only(case, choice.tasks)).objects]
+        tasks = chosen_tasks(cases, choice.tasks)
+        cases = [kept for case in cases if (kept := _only(case, tasks)).objects]
     return cases if choice.limit is None else limited(cases, choice.limit, seed)
 
 
-def _only(case: Case, patterns: Sequence[str]) -> Case:
-    fits = [n for n in case.objects if any(fnmatchcase(case.task(n), pattern) for pattern in patterns)]
-    return replace(case, objects=tuple(fits))
+def chosen_tasks(cases: Sequence[Case], patterns: Sequence[str]) -> list[str]:
+    """The tasks of cases that fit one of the patterns given with --task, sorted.
+
+    Raises:
+        InputError: a pattern fits none.
+    """
+    known = sorted({case.task(name) for case in cases for name in case.objects})
+    lost = [pattern for pattern in patterns if not any(fnmatchcase(task, pattern) for task in known)]
+    if lost:
+        raise InputError(f"--task {lost[0]}: fits none of {', '.join(known)}")
+    return [task for task in known if any(fnmatchcase(task, pattern) for pattern in patterns)]
+
+
+def _only(case: Case, tasks: Sequence[str]) -> Case:
+    return replace(case, objects=tuple(name for name in case.objects if case.task(name) in tasks))
 
 
 def limited(cases: Sequence[Case], count: int, seed: int) -> list[Case]:

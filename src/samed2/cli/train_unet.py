@@ -15,7 +15,11 @@ def train_unet(
     data: Annotated[Path, typer.Option("--data", help="A MedBank store, or a folder with items.csv.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the weights.")],
     task: Annotated[
-        str | None, typer.Option(help="DATASET/OBJECT of a specialist; without it one network learns all tasks.")
+        list[str] | None,
+        typer.Option(
+            help="DATASET/OBJECT of a specialist, * and ? allowed; of several tasks each has a network and a folder of "
+            "its own. Without it one network learns all tasks. Repeatable."
+        ),
     ] = None,
     train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
     val_split: Annotated[str, typer.Option(help="Split to choose the best weights on.")] = "val",
@@ -32,24 +36,34 @@ def train_unet(
     from rich.console import Console
     from rich.progress import Progress
 
-    from samed2.cli.evaluate_run import check_installed
+    from samed2.cli.evaluate_run import check_installed, chosen_tasks
     from samed2.data import open_cases
 
     check_installed()
+    from samed2.data.cases import file_name
+    from samed2.evaluate.models.unet_config import has_unet
+    from samed2.train.unet import CHECKPOINT
     from samed2.train.unet import train_unet as run
 
     train, val = open_cases(data, [train_split]), open_cases(data, [val_split])
+    tasks: list[str | None] = [*chosen_tasks(train, task)] if task else [None]
+    folders = [out / file_name(str(one)) if len(tasks) > 1 else out for one in tasks]
     with Progress(console=Console(stderr=True), disable=quiet or not sys.stderr.isatty(), transient=True) as bar:
-        line = bar.add_task("read", total=steps)
-
-        def show(step: int, loss: float) -> None:
-            bar.update(line, completed=step, description=f"loss {loss:.3f}")
-
+        line = bar.add_task("read", total=steps * len(tasks))
         how = {"steps": steps, "size": size, "network": network, "width": width}
         how |= {"seed": seed, "device": device, "resume": resume}
-        try:
-            folder = run(train, val, out, task, progress=show, **how)  # type: ignore[arg-type]
-        except KeyboardInterrupt:
-            warn(f"stopped; the checkpoint in {out} is kept, go on with --resume")
-            raise
-    print(folder)
+        for number, (one, folder) in enumerate(zip(tasks, folders, strict=True)):
+            if resume and has_unet(folder) and not (folder / CHECKPOINT).exists():
+                warn(f"{folder}: was finished before, left as it is")
+                continue
+
+            def show(step: int, loss: float, number: int = number, one: str | None = one) -> None:
+                said = f"{one or 'all tasks'}, loss {loss:.3f}"
+                bar.update(line, completed=number * steps + step, description=said)
+
+            try:
+                run(train, val, folder, one, progress=show, **how)  # type: ignore[arg-type]
+            except KeyboardInterrupt:
+                warn(f"stopped; the checkpoint in {folder} is kept, go on with --resume")
+                raise
+    print(out)

@@ -188,3 +188,8 @@ class Dropped:
     name: str
     reason: str
     files: tuple[Path, ...] = ()
+
+
+def file_name(task: str) -> str:
+    """A task as the name of a file, without ending."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in task)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from samed2.data.cases import file_name
 from samed2.data.frames import FrameTable
 from samed2.data.outline import Track, doubtful, row_contrasts
 from samed2.data.stats import example_of
-from samed2.data.stats_page import file_name
 from samed2.data.stats_plots import draw_sheet, encode
 from samed2.io.atomic import atomic_write, make_folder
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from samed2 import __version__
+from samed2.data.cases import file_name
 from samed2.data.stats import Stats
 from samed2.data.stats_plots import draw_plots, draw_sheet, encode
 from samed2.io.atomic import atomic_write, make_folder
@@ -150,11 +151,6 @@ def _number(value: float | None) -> str:
     if value is None or value != value:
         return "-"
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def file_name(task: str) -> str:
-    """A task as the name of a file, without ending."""
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in task)
 
 
 def _base64(data: bytes) -> str:

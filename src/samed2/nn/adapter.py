@@ -62,7 +62,5 @@ class TemporalAdapter(nn.Module):
             return F.conv2d(maps, self.conv.weight[:, :, 1], self.conv.bias, padding=1)
         clips = maps.unflatten(0, (-1, num_frames)).transpose(1, 2)  # [b, c, t, h, w]
         if num_frames == 2 and torch.is_grad_enabled():
-            clips = F.pad(
-                clips, (0, 0, 0, 0, 0, 1)
-            )  # oneDNN: of two slices bf16 gradients are noise
+            clips = F.pad(clips, (0, 0, 0, 0, 0, 1))  # oneDNN: of two slices bf16 gradients are noise
         return self.conv(clips)[:, :, :num_frames].transpose(1, 2).flatten(0, 1)

@@ -157,6 +157,25 @@ def test_weights_of_another_net_are_refused(folders, tmp_path):
         load_model(f"unet:{folder}", device="cpu")
 
 
+def test_each_specialist_answers_for_its_task(tmp_path):
+    alone = {}
+    for seed, task in enumerate(TASKS):
+        folder = save_unet(*unet_model(tasks=(task,), seed=seed), tmp_path / "nets" / f"net{seed}")
+        alone[task] = load_model(f"unet:{folder}", device="cpu").predict(image(), asking(task))[1, 0].probability
+    model = load_model(f"unet:{tmp_path / 'nets'}?in_box=1", device="cpu")
+    prompts = asking(TASKS[0], box=(0, 0, 200, 200))
+    prompts.add_object(2, TASKS[1])
+    found = model.predict(image(), prompts.add_point(2, 0, 5, 5))
+    for number, task in enumerate(TASKS, start=1):
+        np.testing.assert_array_equal(found[number, 0].probability, alone[task])
+    assert np.abs(found[1, 0].probability - found[2, 0].probability).max() > 1e-3
+    with pytest.raises(InputError, match=r"object 1: got task 'spots/moon', .*trained on spots/disc, spots/dot"):
+        model.predict(image(), asking("spots/moon"))
+    save_unet(*unet_model(tasks=TASKS[:1]), tmp_path / "nets" / "more")
+    with pytest.raises(InputError, match=f"two of its networks were trained on {TASKS[0]}"):
+        load_model(f"unet:{tmp_path / 'nets'}", device="cpu")
+
+
 def test_a_folder_that_cannot_be_made_is_an_input_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file"):

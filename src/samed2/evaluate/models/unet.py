@@ -6,6 +6,8 @@ object, "DATASET/OBJECT".
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from samed2.evaluate.models.base import PIXELS, PROMPTS, Proposals
 from samed2.evaluate.models.caches import ScanCache, Windows
 from samed2.evaluate.models.options import Options, read_options
 from samed2.evaluate.models.plain import FrameByFrame
-from samed2.evaluate.models.unet_config import UNetConfig, load_network
+from samed2.evaluate.models.unet_config import UNetConfig, load_network, unet_folders
 from samed2.io import Scan, Window
 from samed2.nn.weights import fingerprint
 from samed2.predict.device import autocast, resolve_device, resolve_precision
@@ -38,14 +40,15 @@ class UNetOptions(Options):
     in_box: bool = False
 
 
-def load_unet(weights: str, device: str, settings: dict[str, Any], name: str) -> UNetSegmenter:
-    """A U-Net from a folder that `samed2.train.unet.train_unet` wrote.
+def load_unet(weights: str, device: str, settings: dict[str, Any], name: str) -> UNetSegmenter | Specialists:
+    """A U-Net from a folder that `samed2.train.unet.train_unet` wrote, or all those in the folders of a folder.
 
     Raises:
-        InputError: see `load_network` and `read_options`.
+        InputError: see `load_network` and `read_options`, or two networks have learned the same task.
     """
     options = read_options(UNetOptions, settings, name)
-    return UNetSegmenter(*load_network(weights), device, options, name)
+    members = [UNetSegmenter(*load_network(folder), device, options, name) for folder in unet_folders(weights)]
+    return members[0] if len(members) == 1 else Specialists(members, name)
 
 
 class UNetSegmenter(FrameByFrame):
@@ -78,7 +81,8 @@ class UNetSegmenter(FrameByFrame):
         """
         prompts = prompts.validate(scan)
         window = self._windows.of(scan)
-        channels = {number: self._channel(number, entry) for number, entry in prompts.objects.items()}
+        tasks = self.config.tasks
+        channels = {n: tasks.index(known_task(n, entry, tasks, self.name)) for n, entry in prompts.objects.items()}
         found = {}
         for frame in prompts.frames():
             for number, entry in prompts.on_frame(frame).objects.items():
@@ -88,15 +92,6 @@ class UNetSegmenter(FrameByFrame):
                 probability = torch.from_numpy(logits).sigmoid().numpy()
                 found[number, frame] = Proposals(logits[None] > 0, np.array([np.nan]), 0, probability)
         return found
-
-    def _channel(self, number: int, entry: ObjectPrompts) -> int:
-        for task in (entry.name, entry.text):
-            if task in self.config.tasks:
-                return self.config.tasks.index(task)
-        known = ", ".join(self.config.tasks)
-        said = entry.name or entry.text
-        got = f"task {said!r}" if said else "no task (the object's name)"
-        raise InputError(f"object {number}: got {got}, {self.name} was trained on {known}")
 
     @torch.inference_mode()
     def _logits(self, scan: Scan, frame: int, window: Window, channel: int) -> NDArray[np.float32]:
@@ -111,6 +106,43 @@ class UNetSegmenter(FrameByFrame):
 
         answer = self._answers.get(scan, (frame, window), make)[channel : channel + 1]
         return paste(answer, view, scan.height, scan.width)[0].numpy()
+
+
+class Specialists(FrameByFrame):
+    """A `Segmenter` of several U-Nets, each of which answers for the tasks that it was trained on."""
+
+    def __init__(self, members: Sequence[UNetSegmenter], name: str = "") -> None:
+        self.name = name or "unet-specialists"
+        self.fingerprint = hashlib.sha256("".join(member.fingerprint for member in members).encode()).hexdigest()
+        self.abilities = members[0].abilities
+        self._by_task: dict[str, UNetSegmenter] = {}
+        for member in members:
+            for task in member.config.tasks:
+                if task in self._by_task:
+                    raise InputError(f"{self.name}: two of its networks were trained on {task}; remove one")
+                self._by_task[task] = member
+
+    def predict(self, scan: Scan, prompts: Prompts) -> dict[tuple[int, int], Proposals]:
+        """As `UNetSegmenter.predict`."""
+        found: dict[tuple[int, int], Proposals] = {}
+        for number, entry in prompts.objects.items():
+            task = known_task(number, entry, self._by_task, self.name)
+            found |= self._by_task[task].predict(scan, Prompts({number: entry}))
+        return found
+
+
+def known_task(number: int, entry: ObjectPrompts, tasks: Collection[str], model: str) -> str:
+    """The task that an object's name or text says.
+
+    Raises:
+        InputError: the model was not trained on it.
+    """
+    for task in (entry.name, entry.text):
+        if task is not None and task in tasks:
+            return task
+    said = entry.name or entry.text
+    got = f"task {said!r}" if said else "no task (the object's name)"
+    raise InputError(f"object {number}: got {got}, {model} was trained on {', '.join(tasks)}")
 
 
 def normalised(pixels: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:

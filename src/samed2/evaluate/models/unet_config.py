@@ -135,6 +135,18 @@ def save_unet(network: torch.nn.Module, config: UNetConfig, folder: str | Path) 
     return target
 
 
+def has_unet(folder: str | Path) -> bool:
+    """Whether a folder holds a U-Net, as `save_unet` writes it last."""
+    return (Path(folder) / CONFIG).is_file()
+
+
+def unet_folders(folder: str | Path) -> list[Path]:
+    """The folders of U-Nets in a folder: itself, or those in it."""
+    root = Path(folder)
+    inner = [] if has_unet(root) else sorted(path.parent for path in root.glob(f"*/{CONFIG}"))
+    return inner or [root]
+
+
 def load_network(folder: str | Path) -> tuple[torch.nn.Module, UNetConfig]:
     """A network and its configuration from a folder that `save_unet` wrote.
 
@@ -145,7 +157,7 @@ def load_network(folder: str | Path) -> tuple[torch.nn.Module, UNetConfig]:
     from safetensors.torch import load_file
 
     root = Path(folder)
-    if not (root / CONFIG).is_file():
+    if not has_unet(root):
         raise InputError(f"{root}: has no {CONFIG}, wanted a folder written by U-Net training")
     try:
         config = UNetConfig(**read_json(root / CONFIG, "the configuration of a U-Net", "train it again"))
