@@ -10,6 +10,7 @@ from samed2.io import resolve_window
 from samed2.predict import Predictor
 from samed2.predict.closeup import AGREED, CERTAIN, ask_closely
 from samed2.predict.rows import Row, seen_logits, wider
+from samed2.predict.scene import Scene
 from samed2.predict.settings import Settings
 from samed2.predict.zoom import View, whole_view
 from samed2.prompts import Prompts
@@ -25,13 +26,8 @@ def boxed(side: float = 40.0, number: int = 1, at: tuple[float, float] = (40.0, 
 @torch.inference_mode()
 def closely(predictor, scan, rows, **settings):
     """The answers, and a function that asks rows through their own views alone."""
-    rest = resolve_window(scan), Settings(**settings), None
-
-    @torch.inference_mode()
-    def ask(some):
-        return predictor.engine.ask(scan, 0, some, *rest)
-
-    return ask_closely(predictor.engine, scan, 0, rows, *rest), ask
+    scene = Scene(predictor.engine, scan, 0, resolve_window(scan), Settings(**settings))
+    return ask_closely(scene, rows), torch.inference_mode()(scene.ask)
 
 
 @pytest.mark.parametrize(

@@ -12,41 +12,29 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from samed2.io import Scan, Window
-from samed2.memory import SelectiveMemory
 from samed2.predict.agreement import similarities
-from samed2.predict.engine import Engine
 from samed2.predict.results import Answer
 from samed2.predict.rows import Row, to_tensors, wider
-from samed2.predict.settings import Settings
+from samed2.predict.scene import Scene
 
 CERTAIN = 8.0  # logits are cut there before their mean is taken
 AGREED = 0.25  # weight of the agreement of views in the confidence (tuned on `val`)
 
 
-def ask_closely(
-    engine: Engine,
-    scan: Scan,
-    frame: int,
-    rows: list[Row],
-    window: Window,
-    settings: Settings,
-    memory: SelectiveMemory | None,
-) -> list[Answer]:
-    """The answers to rows that know where their object is: the mean over `settings.closeups` growing views.
+def ask_closely(scene: Scene, rows: list[Row]) -> list[Answer]:
+    """The answers to rows that know where their object is: the mean over `Settings.closeups` growing views.
 
     Their predicted IoU is that through the row's own view, lowered where the views differ.
     """
-    found = engine.ask(scan, frame, rows, window, settings, memory)
-    if settings.multimask:  # proposals are told apart by their order, which may differ from view to view
+    found, closeups = scene.ask(rows), scene.settings.closeups
+    if scene.settings.multimask:  # proposals are told apart by their order, which may differ from view to view
         return found
-    views = [wider(row, settings.closeups, scan.height, scan.width) for row in rows]
+    views = [wider(row, closeups, scene.scan.height, scene.scan.width) for row in rows]
     seen = [[answer.logits[0] > 0] for answer in found]
     total = [answer.logits[:1].clip(-CERTAIN, CERTAIN) for answer in found]
-    for step in range(settings.closeups - 1):  # view by view, so that few maps are held at once
+    for step in range(closeups - 1):  # view by view, so that few maps are held at once
         members = [i for i, some in enumerate(views) if step < len(some)]
-        more = engine.ask(scan, frame, [views[i][step] for i in members], window, settings, memory)
-        for i, answer in zip(members, more, strict=True):
+        for i, answer in zip(members, scene.ask([views[i][step] for i in members]), strict=True):
             total[i] += answer.logits[:1].clip(-CERTAIN, CERTAIN)
             seen[i].append(answer.logits[0] > 0)
     for i, answer in enumerate(found):

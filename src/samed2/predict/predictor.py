@@ -28,6 +28,7 @@ from samed2.predict.propagation import Direction, propagate
 from samed2.predict.recall import check_task, recall_frame
 from samed2.predict.results import ObjectPrediction
 from samed2.predict.rows import plan_rows, to_tensors
+from samed2.predict.scene import Scene
 from samed2.predict.session import Session
 from samed2.predict.settings import Settings, settings_from
 from samed2.predict.spans import Allowed, Span, allowed_frames, checked_spans, limits_of, only
@@ -257,7 +258,7 @@ class Predictor:
         memory, chosen = self._needed_memory(), settings_from(settings)
         check_task(memory, task)
         window = resolve_window(scan, window)
-        return recall_frame(self.engine, scan, frame, window, replace(chosen, task=task), memory)
+        return recall_frame(Scene(self.engine, scan, frame, window, replace(chosen, task=task), memory))
 
     def find(
         self,
@@ -329,7 +330,7 @@ class Predictor:
     def _predict(
         self, scan: Scan, prompts: Prompts, frame: int, window: Window, settings: Settings
     ) -> list[ObjectPrediction]:
-        return predict_frame(self.engine, scan, prompts, frame, window, settings, self.memory)
+        return predict_frame(Scene(self.engine, scan, frame, window, settings, self.memory), prompts)
 
     def _follow(
         self,

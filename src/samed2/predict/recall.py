@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from samed2.errors import InputError
-from samed2.io import Scan, Window
 from samed2.memory import SelectiveMemory
-from samed2.predict.engine import Engine
 from samed2.predict.results import ObjectPrediction, unite
 from samed2.predict.rows import Row, refined_parts
+from samed2.predict.scene import Scene
 from samed2.predict.settings import Settings
 
 NEAR = 0.25  # weight of the look from near in the confidence (tuned on `val`)
@@ -29,20 +28,19 @@ def knows(memory: SelectiveMemory, settings: Settings) -> bool:
     return any(entry.task == settings.task for entry in memory.entries)
 
 
-def recall_frame(
-    engine: Engine, scan: Scan, frame: int, window: Window, settings: Settings, memory: SelectiveMemory
-) -> ObjectPrediction:
-    """What the memory's entries of `settings.task`, or all of them, find on a frame; object 1.
+def recall_frame(scene: Scene) -> ObjectPrediction:
+    """What the memory's entries of `Settings.task`, or all of them, find on a frame; object 1.
 
     The whole frame is compared with what is remembered, then each larger part of the answer is looked at again from
     near. The confidence is mostly that of the first look: whether it is the object.
     """
-    row = Row(1, engine.content(scan, frame, window))
-    answer = engine.ask(scan, frame, [row], window, settings, memory)[0]
+    engine, settings = scene.engine, scene.settings
+    row = Row(1, engine.content(scene.scan, scene.frame, scene.window))
+    answer = scene.ask([row])[0]
     rows, rest = refined_parts(row, answer.logits[0], engine.size, settings.margin)
     if not (rows and settings.zoom):
         return unite(1, [answer], settings)
-    parts = engine.ask(scan, frame, rows, window, settings, None)
+    parts = scene.unremembered().ask(rows)
     if (rest > 0).any():
         parts.append(replace(answer, logits=rest[None], iou=answer.iou[:1]))
     near = unite(1, parts, settings)

@@ -23,6 +23,7 @@ from samed2.predict.engine import Engine
 from samed2.predict.frame import look_closely
 from samed2.predict.results import Answer, ObjectPrediction, unite
 from samed2.predict.rows import Row, box_of, plan_rows, seen_logits, snapped_view, to_tensors
+from samed2.predict.scene import Scene
 from samed2.predict.settings import Settings
 from samed2.predict.zoom import View, whole_view
 from samed2.prompts import Prompts
@@ -195,7 +196,7 @@ class Tracker:
         entry = self.prompts.on_frame(frame).objects[object_id]
         zoom = settings.zoom and self.tracking.follow
         rows = plan_rows(object_id, entry, scan.height, scan.width, self.engine.size, settings.margin, zoom)
-        rows, answers = look_closely(self.engine, scan, frame, rows, self.window, settings, self.memory)
+        rows, answers = look_closely(Scene(self.engine, scan, frame, self.window, settings, self.memory), rows)
         found = unite(object_id, answers, settings)
         self._objects[object_id].sure = found.confidence
         largest = max(range(len(rows)), key=lambda i: np.count_nonzero(answers[i].logits[0] > 0))
