@@ -154,7 +154,9 @@ def chosen_tasks(cases: Sequence[Case], patterns: Sequence[str]) -> list[str]:
     Raises:
         InputError: a pattern fits none.
     """
-    known = sorted({case.task(name) for case in cases for name in case.objects})
+    from samed2.data.cases import tasks_of
+
+    known = tasks_of(cases)
     lost = [pattern for pattern in patterns if not any(fnmatchcase(task, pattern) for task in known)]
     if lost:
         raise InputError(f"--task {lost[0]}: fits none of {', '.join(known)}")

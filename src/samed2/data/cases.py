@@ -7,7 +7,7 @@ original layouts, the MedBank store, and the `folder` layout (`open_cases`).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -188,6 +188,11 @@ class Dropped:
     name: str
     reason: str
     files: tuple[Path, ...] = ()
+
+
+def tasks_of(cases: Iterable[Case]) -> list[str]:
+    """The tasks "DATASET/OBJECT" of cases, each once, sorted."""
+    return sorted({case.task(name) for case in cases for name in case.objects})
 
 
 def file_name(task: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from samed2.data.cases import Case
+from samed2.data.cases import Case, tasks_of
 
 if TYPE_CHECKING:
     from samed2.data.store import Store
@@ -96,7 +96,7 @@ def make_table(
     cases: list[Case], shapes: ArrayLike, spacings: ArrayLike, rows: list[tuple[int, str, int, int]]
 ) -> FrameTable:
     """A table out of rows (index of the case, task, frame, pixels) in any order."""
-    tasks = sorted({case.task(name) for case in cases for name in case.objects} | {row[1] for row in rows})
+    tasks = sorted({*tasks_of(cases), *(row[1] for row in rows)})
     number = {task: index for index, task in enumerate(tasks)}
     columns: Any = np.array([(c, number[t], f, p) for c, t, f, p in rows], dtype=np.int64).reshape(-1, 4)
     columns = columns[np.lexsort(columns[:, [2, 1, 0]].T)]

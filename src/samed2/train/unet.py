@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from samed2 import __version__
-from samed2.data.cases import Case
+from samed2.data.cases import Case, tasks_of
 from samed2.errors import InputError
 from samed2.evaluate.models.unet_config import build_unet, make_config, save_unet
 from samed2.io.atomic import make_folder
@@ -251,7 +251,7 @@ def validation_dice(run: Run, slides: Sequence, tasks: Sequence[str]) -> dict[st
 
 
 def _tasks(cases: Sequence[Case], task: str | None) -> tuple[str, ...]:
-    known = sorted({case.task(name) for case in cases for name in case.objects})
+    known = tasks_of(cases)
     if not known:
         raise InputError("U-Net training: got no training case with an object, wanted at least one")
     if task is not None and task not in known:
