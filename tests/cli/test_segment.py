@@ -82,7 +82,7 @@ def test_what_the_memory_knows_is_found_without_a_prompt(segment: Any, tiny_mode
 
     predictor = Predictor.from_pretrained(tiny_model, "cpu")
     predictor.memory = predictor.new_memory(4)
-    predictor.remember(read(tmp_path / "disc.png"), disc, task="set/disc", whole=True)
+    predictor.remember(read(tmp_path / "disc.png"), disc, task="set/disc", views=["whole"])
     predictor.memory.save(tmp_path / "bank.safetensors")
     voxels = np.stack([np.asarray(Image.open(tmp_path / "disc.png")).T] * 3, axis=-1)
     nibabel.save(nibabel.Nifti1Image(voxels, np.diag([1.0, 1, 2, 1])), tmp_path / "v.nii.gz")

@@ -65,6 +65,8 @@ def test_resume_leaves_what_is_finished(data, tmp_path, capsys):
     assert "spots-disc: was finished before" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in (out / "spots-disc").iterdir()} == before
     assert tasks(out / "stack-ball") == ["stack/ball"]
+    assert train(data, out, "--task", "s*/*", "--resume", "--seed", "1") == 2
+    assert "spots-disc: holds a network of other data or settings" in capsys.readouterr().err
 
 
 def test_a_task_that_nothing_fits(data, tmp_path, capsys):

@@ -22,7 +22,7 @@ def knowing(predictor: Predictor, volume: Scan) -> Predictor:
     mask = np.zeros((volume.height, volume.width), bool)
     mask[10:30, 12:40] = True
     for task, remembered in {"set/disc": mask, "set/rest": ~mask}.items():
-        own.remember(volume, remembered, 2, task=task, whole=True)
+        own.remember(volume, remembered, 2, task=task, views=["whole"])
     return own
 
 

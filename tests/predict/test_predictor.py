@@ -164,7 +164,7 @@ def test_memory_is_used_when_there_and_wanted(predictor, scan):
     other.memory = other.new_memory(8)
     plain = predictor.predict(scan, boxes(1))[0].logits
     np.testing.assert_allclose(other.predict(scan, boxes(1))[0].logits, plain, atol=1e-6)  # still empty
-    other.remember(scan, np.pad(np.ones((20, 30), bool), ((10, 60), (40, 50))))
+    other.remember(scan, np.pad(np.ones((20, 30), bool), ((10, 60), (40, 50))), views=["near"])
     assert len(other.memory) == 1 and other.memory.entries[0].confidence == 1
     assert np.abs(other.predict(scan, boxes(1))[0].logits - plain).max() > 1e-4
     np.testing.assert_allclose(other.predict(scan, boxes(1), memory=False)[0].logits, plain, atol=1e-6)
@@ -178,10 +178,10 @@ def test_recall_finds_by_the_memory_of_its_task_alone(predictor, scan):
     known.memory = known.new_memory()
     mask = np.zeros((scan.height, scan.width), bool)
     mask[10:30, 12:40] = True
-    known.remember(scan, mask, task="set/disc", whole=True)
+    known.remember(scan, mask, task="set/disc", views=["whole"])
     alone = known.recall(scan, task="set/disc")
     assert alone.mask.shape == mask.shape and 0 <= alone.confidence <= 1
-    known.remember(scan, ~mask, task="set/rest", whole=True)
+    known.remember(scan, ~mask, task="set/rest", views=["whole"])
     np.testing.assert_array_equal(known.recall(scan, task="set/disc").logits, alone.logits)
     assert not np.array_equal(known.recall(scan, task="set/rest").logits, alone.logits)
     with pytest.raises(InputError, match="set/disc, set/rest"):
@@ -205,8 +205,7 @@ def test_a_memory_that_knows_what_is_clicked_on_has_a_vote(predictor, scan, monk
     known.memory = known.new_memory()
     mask = np.zeros((scan.height, scan.width), bool)
     mask[10:30, 12:40] = True
-    for whole in (False, True):
-        known.remember(scan, mask, task="set/disc", whole=whole)
+    known.remember(scan, mask, task="set/disc")
     sought, votes = [], []
     recall, agree = frame_module.recall_frame, frame_module.most_agreed
     monkeypatch.setattr(frame_module, "recall_frame", lambda *given: sought.append(1) or recall(*given))
@@ -283,11 +282,11 @@ def test_segment_can_propagate(predictor, volume):
 
 def test_what_is_remembered_knows_its_case_and_tells_whether_it_was_kept(predictor, scan):
     own = fresh(predictor)
-    own.memory = own.new_memory(1)
+    own.memory = own.new_memory(2)
     mask = np.zeros((90, 120), bool)
     mask[20:60, 30:80] = True
-    assert own.remember(scan, mask, task="disc", origin="a.png")
-    assert [(e.task, e.origin) for e in own.memory.entries] == [("disc", "a.png")]
-    assert not own.remember(scan, mask, task="disc", origin="b.png")
+    assert own.remember(scan, mask, task="disc", origin="a.png") == 2
+    assert [(e.task, e.origin) for e in own.memory.entries] == [("disc", "a.png")] * 2
+    assert own.remember(scan, mask, task="disc", origin="b.png", views=["near"]) == 0
     assert own.memory.forget("b.png", "disc") == own.memory.forget("a.png", "other") == 0
-    assert own.memory.forget("a.png", "disc") == 1 and len(own.memory) == 0
+    assert own.memory.forget("a.png", "disc") == 2 and len(own.memory) == 0

@@ -155,8 +155,8 @@ def segment(
 
 def own_memory(model: str, memory: Path | None) -> Path | None:
     """Return the memory file to read, found beside the model's weights where "own" asks for that."""
-    if str(memory) != "own":
-        return memory
+    if memory is None:
+        return None
     from samed2.nn.weights import memory_file
 
     return memory_file(model, memory)

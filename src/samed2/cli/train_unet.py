@@ -41,8 +41,7 @@ def train_unet(
 
     check_installed()
     from samed2.data.cases import file_name
-    from samed2.evaluate.models.unet_config import has_unet
-    from samed2.train.unet import CHECKPOINT
+    from samed2.train.unet import is_finished
     from samed2.train.unet import train_unet as run
 
     train, val = open_cases(data, [train_split]), open_cases(data, [val_split])
@@ -53,17 +52,17 @@ def train_unet(
         how = {"steps": steps, "size": size, "network": network, "width": width}
         how |= {"seed": seed, "device": device, "resume": resume}
         for number, (one, folder) in enumerate(zip(tasks, folders, strict=True)):
-            if resume and has_unet(folder) and not (folder / CHECKPOINT).exists():
-                warn(f"{folder}: was finished before, left as it is")
-                continue
 
             def show(step: int, loss: float, number: int = number, one: str | None = one) -> None:
                 said = f"{one or 'all tasks'}, loss {loss:.3f}"
                 bar.update(line, completed=number * steps + step, description=said)
 
+            before = resume and is_finished(folder)
             try:
                 run(train, val, folder, one, progress=show, **how)  # type: ignore[arg-type]
             except KeyboardInterrupt:
                 warn(f"stopped; the checkpoint in {folder} is kept, go on with --resume")
                 raise
+            if before:
+                warn(f"{folder}: was finished before, left as it is")
     print(out)

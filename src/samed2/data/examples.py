@@ -77,10 +77,7 @@ def remember_cases(
             if frame is None:
                 continue
             mask = np.asarray(loaded.masks.on_frame(name, frame))
-            for whole in (False, True):
-                predictor.remember(
-                    loaded.scan, mask, frame, task=task, origin=case.label, whole=whole, neighbours=neighbours
-                )
+            predictor.remember(loaded.scan, mask, frame, task=task, origin=case.label, neighbours=neighbours)
     if not len(memory):
         raise InputError(f"memory: none of the {len(cases)} cases shows an object of {MIN_PIXELS} pixels or more")
     return memory

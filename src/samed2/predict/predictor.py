@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ from samed2.predict.settings import Settings, settings_from
 from samed2.predict.spans import Allowed, Span, allowed_frames, checked_spans, limits_of, only
 from samed2.predict.tracking import Tracking
 from samed2.prompts import Prompts
+
+MemoryView = Literal["near", "whole"]
 
 
 class Predictor:
@@ -206,15 +208,15 @@ class Predictor:
         task: str = "",
         origin: str = "",
         margin: float = 1.3,
-        whole: bool = False,
+        views: Sequence[MemoryView] = ("near", "whole"),
         neighbours: int = 1,
-    ) -> bool:
-        """Offer a confirmed (H, W) mask of a frame to the memory, and tell whether it was kept.
+    ) -> int:
+        """Offer a confirmed (H, W) mask of a frame to the memory, and tell how many entries it left there.
 
         Args:
             task, origin: what the object is, and which case it is from.
-            margin, whole: it is seen through the view that a prompt would get, or as a whole frame, which is what
-                `recall` compares with.
+            views: each is an entry: "near" is seen through the view that a prompt would get, `margin` times as wide as
+                the mask's box, and serves prompts; "whole" is the whole frame, which is what `recall` compares with.
             neighbours: frames of the clip around it, as in `Settings`.
 
         Raises:
@@ -224,15 +226,18 @@ class Predictor:
         prompts = Prompts().add_mask(1, frame, mask).validate(scan)
         entry = prompts.on_frame(frame).objects[1]
         window = resolve_window(scan, window)
-        row = plan_rows(1, entry, scan.height, scan.width, self.size, margin, not whole)[0]
-        row = replace(row, view=self.engine.content(scan, frame, window)) if whole else row
-        features = self.engine.features(scan, frame, [row.view], window, Settings(neighbours=neighbours))
-        logits = to_tensors([row]).masks
-        assert logits is not None
-        with self.engine.autocast():
-            feature = self.model.encode_memory(features.low, logits.to(self.device), binary=True)
-        seen, kept = features.low.float().cpu(), feature.float().cpu()
-        return memory.add(seen, kept, [confidence], task=task, modality=scan.modality, origin=origin)[0].kept
+        kept = 0
+        for view in views:
+            row = plan_rows(1, entry, scan.height, scan.width, self.size, margin, view == "near")[0]
+            row = replace(row, view=self.engine.content(scan, frame, window)) if view == "whole" else row
+            features = self.engine.features(scan, frame, [row.view], window, Settings(neighbours=neighbours))
+            logits = to_tensors([row]).masks
+            assert logits is not None
+            with self.engine.autocast():
+                feature = self.model.encode_memory(features.low, logits.to(self.device), binary=True)
+            sample = features.low.float().cpu(), feature.float().cpu(), [confidence]
+            kept += memory.add(*sample, task=task, modality=scan.modality, origin=origin)[0].kept
+        return kept
 
     @torch.inference_mode()
     def recall(

@@ -194,16 +194,8 @@ class Session(SessionView):
             for frame in chosen:
                 mask = self.mask(object_id, frame)
                 assert mask is not None
-                for whole in (False, True):  # one for prompts, one for recall without any
-                    self.predictor.remember(
-                        self.scan,
-                        mask,
-                        frame,
-                        window=self.window,
-                        task=task or self.objects[object_id],
-                        origin=self.scan.name,
-                        whole=whole,
-                    )
+                name = task or self.objects[object_id]
+                self.predictor.remember(self.scan, mask, frame, window=self.window, task=name, origin=self.scan.name)
         self._push(replace(self._now, confirmed=self._now.confirmed | {(frame, object_id) for frame in chosen}))
         return len(chosen)
 

@@ -20,7 +20,7 @@ import torch
 from samed2 import __version__
 from samed2.data.cases import Case, tasks_of
 from samed2.errors import InputError
-from samed2.evaluate.models.unet_config import build_unet, make_config, save_unet
+from samed2.evaluate.models.unet_config import build_unet, has_unet, make_config, read_config, save_unet
 from samed2.io.atomic import make_folder
 from samed2.predict.device import autocast, resolve_device, resolve_precision
 from samed2.train.checkpoint import read_state, write_state
@@ -88,12 +88,12 @@ def train_unet(
     Args:
         cases_val: where the best weights are chosen; with none the last are kept.
         task: "DATASET/OBJECT" for a specialist; None for a generalist on all tasks of the training cases.
-        resume: go on from the checkpoint in `out`, where there is one.
+        resume: go on from the checkpoint in `out`, where there is one; a network that is finished is left as it is.
         settings: further fields of `UNetPlan`.
 
     Raises:
         InputError: no case shows the task, a case cannot be loaded, an unknown setting, `out` cannot be written, or it
-            holds a checkpoint (with `resume`: one of something else).
+            holds a checkpoint (with `resume`: one, or a finished network, of something else).
         KeyboardInterrupt: it was stopped; the checkpoint is there.
     """
     unknown = sorted(set(settings) - set(UNetPlan.__dataclass_fields__))
@@ -105,8 +105,12 @@ def train_unet(
     path = Path(out) / CHECKPOINT
     if path.is_file() and not resume:
         raise InputError(f"{out}: holds a training that was stopped; go on with --resume, or choose another --out")
-    run = Run(build_unet(config, seed), plan, device)
     about = {"plan": asdict(plan), "seed": seed, "tasks": list(tasks), "cases": _digest(cases_train, cases_val)}
+    if resume and is_finished(out):
+        if read_config(out).training.get("about") != about:
+            raise InputError(f"{out}: holds a network of other data or settings; choose another --out")
+        return Path(out)
+    run = Run(build_unet(config, seed), plan, device)
     standing = run.restore(path, about) if path.is_file() else Standing()
     index = SlideIndex(read_slides(cases_train, tasks, plan.size, plan.frames_per_case), tasks)
     held_out = read_slides(cases_val, tasks, plan.size, plan.frames_per_case)
@@ -129,8 +133,7 @@ def train_unet(
         run.network.load_state_dict(standing.kept)
     training = {
         "version": __version__,
-        "seed": seed,
-        "plan": asdict(plan),
+        "about": about,
         "cases": {"train": len(cases_train), "val": len(cases_val)},
         "kept_step": standing.best_step or plan.steps,
         "validation": standing.history,
@@ -138,6 +141,11 @@ def train_unet(
     folder = save_unet(run.network, config.model_copy(update={"training": training}), out)
     path.unlink(missing_ok=True)
     return folder
+
+
+def is_finished(out: str | Path) -> bool:
+    """Whether a training that writes to this folder was carried to its end."""
+    return has_unet(out) and not (Path(out) / CHECKPOINT).exists()
 
 
 @dataclass

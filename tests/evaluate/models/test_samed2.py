@@ -80,8 +80,8 @@ def test_near_support_is_remembered_as_prompts_are_seen(model):
     near = model.predictor.memory.feature(0)
     other = Predictor.from_pretrained(model.name, "cpu", precision="fp32")
     other.memory = other.new_memory(2)
-    for whole in (False, True):
-        other.remember(image(), MASK, task="spots/disc", whole=whole)
+    for view in ("near", "whole"):
+        other.remember(image(), MASK, task="spots/disc", views=[view])
     assert len(model.predictor.memory) == len(other.memory) == 2
     np.testing.assert_array_equal(near.numpy(), other.memory.feature(0).numpy())
     np.testing.assert_array_equal(model.predictor.memory.feature(1).numpy(), other.memory.feature(1).numpy())

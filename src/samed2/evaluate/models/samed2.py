@@ -98,18 +98,17 @@ class Samed2Segmenter:
         tasks = {example.task for example in support}
         self._task = tasks.pop() if len(tasks) == 1 else self.settings.task
         for example in support:
-            for whole in (False, True) if example.near and self.settings.zoom else (True,):
-                self.predictor.remember(
-                    example.scan,
-                    example.mask,
-                    example.frame,
-                    task=example.task,
-                    confidence=example.confidence,
-                    window=self._windows.of(example.scan),
-                    margin=self.settings.margin,
-                    whole=whole,
-                    neighbours=self.settings.neighbours,
-                )
+            self.predictor.remember(
+                example.scan,
+                example.mask,
+                example.frame,
+                task=example.task,
+                confidence=example.confidence,
+                window=self._windows.of(example.scan),
+                margin=self.settings.margin,
+                views=("near", "whole") if example.near and self.settings.zoom else ("whole",),
+                neighbours=self.settings.neighbours,
+            )
 
     def recall(self, scan: Scan, frame: int, task: str) -> Proposals:
         """The object of a task on a frame, found by the memory alone.

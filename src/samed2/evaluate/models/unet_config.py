@@ -147,6 +147,21 @@ def unet_folders(folder: str | Path) -> list[Path]:
     return inner or [root]
 
 
+def read_config(folder: str | Path) -> UNetConfig:
+    """The configuration in a folder that `save_unet` wrote.
+
+    Raises:
+        InputError: no such folder, or another kind of model.
+    """
+    root = Path(folder)
+    if not has_unet(root):
+        raise InputError(f"{root}: has no {CONFIG}, wanted a folder written by U-Net training")
+    try:
+        return UNetConfig(**read_json(root / CONFIG, "the configuration of a U-Net", "train it again"))
+    except ValidationError as error:
+        raise InputError(f"{root / CONFIG}: {first_problem(error)}") from error
+
+
 def load_network(folder: str | Path) -> tuple[torch.nn.Module, UNetConfig]:
     """A network and its configuration from a folder that `save_unet` wrote.
 
@@ -156,13 +171,7 @@ def load_network(folder: str | Path) -> tuple[torch.nn.Module, UNetConfig]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    root = Path(folder)
-    if not has_unet(root):
-        raise InputError(f"{root}: has no {CONFIG}, wanted a folder written by U-Net training")
-    try:
-        config = UNetConfig(**read_json(root / CONFIG, "the configuration of a U-Net", "train it again"))
-    except ValidationError as error:
-        raise InputError(f"{root / CONFIG}: {first_problem(error)}") from error
+    root, config = Path(folder), read_config(folder)
     network = build_unet(config)
     try:
         state = load_file(root / WEIGHTS)

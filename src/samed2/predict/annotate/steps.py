@@ -92,9 +92,8 @@ def remember(predictor: Predictor, scan: Scan, masks: NDArray[np.bool_], task: s
     window = resolve_window(scan, how.window)
     predictor.memory.forget(origin, task)
     return sum(
-        predictor.remember(scan, masks[frame], frame, window=window, task=task, origin=origin, whole=whole)
+        predictor.remember(scan, masks[frame], frame, window=window, task=task, origin=origin)
         for frame in _spread(masks, how.remembered)
-        for whole in (False, True)
     )
 
 
