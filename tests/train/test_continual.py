@@ -188,6 +188,30 @@ def test_training_lowers_the_loss(shots):
     assert np.mean(losses[-6:]) < 0.85 * np.mean(losses[:6])
 
 
+@pytest.mark.parametrize(("prompt", "share", "some"), [("point", 0, False), ("point", 0.5, True), ("none", 0, True)])
+def test_a_share_of_the_steps_looks_at_the_memory(shots, prompt, share, some):
+    memory = {"per_task": 2, "retrieved": 2, "share": share}
+    draw = learner("memory-growing", shots, memory=memory, prompt=prompt)._draw("one", 0)
+    counts = [draw(step).memories for step in range(24)]
+    assert any(counts) == some and (all(counts) == (prompt == "none"))
+
+
+def test_answers_with_and_without_the_bank_are_averaged(shots):
+    subject = learner("memory-growing", shots, memory={"per_task": 2, "retrieved": 2, "answer": "both"})
+    subject.learn("one", 2, quiet)
+    seen: list[bool] = []
+
+    def spy(features, memory, episode):
+        seen.append(memory is not None)
+        return torch.full((len(episode.target), 1, 8, 8), 1.0 if memory is not None else subject.without)
+
+    subject._logits = spy
+    for subject.without, covered in ((-0.5, True), (-1.5, False)):
+        found = subject.score("one", shots["one"][:1])
+        assert (found > 0) == covered
+    assert seen == [True, False] * 2
+
+
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "joint"])
 def test_methods_change_and_keep_what_they_say(shots, name):
     subject, method = learner(name, shots), METHODS[name]

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from samed2.memory import SelectiveMemory
-from samed2.nn import SAMed2Model
+from samed2.nn import Features, SAMed2Model
 from samed2.nn.model import STRIDE
 from samed2.predict.device import autocast
 from samed2.train.continual.episodes import Draw, Episode, Shot, by_task, draw_episode, plain_episode, spread
@@ -118,7 +118,7 @@ class Learner:
         new = by_task(self.shots[stage])
         old = by_task([shot for earlier in self._kept_stages() for shot in self._kept(earlier)])
         recipe, seed = self.recipe, self.way.seed
-        memories = recipe.memory.retrieved if self.method.remembers else 0
+        remembered = recipe.memory.retrieved if self.method.remembers else 0
         share = recipe.replay
 
         def draw(step: int) -> Episode:
@@ -129,6 +129,7 @@ class Learner:
                 shots = dict(_any_of(tasks, rng) for tasks in (old, new))
             else:
                 shots = old if rng.random() < share else new
+            memories = remembered if rng.random() < recipe.memory.share or recipe.prompt == "none" else 0
             return draw_episode(shots, recipe.fit.rows, recipe.prompt, memories, (TRAIN, seed, number, step))
 
         return draw
@@ -173,13 +174,20 @@ class Learner:
             if self.bank is not None and len(self.bank):
                 wanted = task if settings.task_known else None
                 memory = self.bank.retrieve(features.low.float(), settings.retrieved, task=wanted).features
-            conditioned = features._replace(low=self.model.condition(features.low, memory))
-            logits = self.model.candidates(conditioned, episode.prompts).logits[:, :1].float()
+            given = [memory]
+            if memory is not None and settings.answer == "both" and self.recipe.prompt != "none":
+                given.append(None)
+            logits = torch.stack([self._logits(features, one, episode) for one in given]).mean(0)
         size = episode.target.shape[-1]
         guess = F.interpolate(logits, size=size, mode="bilinear", align_corners=False) > 0
         truth = episode.target > 0.5
         both, sizes = (guess & truth).sum((1, 2, 3)), guess.sum((1, 2, 3)) + truth.sum((1, 2, 3))
         return (2 * both / sizes).tolist()
+
+    def _logits(self, features: Features, memory: torch.Tensor | None, episode: Episode) -> torch.Tensor:
+        """(N, 1, h, w) of the single mask."""
+        conditioned = features._replace(low=self.model.condition(features.low, memory))
+        return self.model.candidates(conditioned, episode.prompts).logits[:, :1].float()
 
     def _empty_bank(self) -> SelectiveMemory:
         side = int(self.model.config.image_size) // STRIDE
