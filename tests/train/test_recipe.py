@@ -58,6 +58,27 @@ def test_overrides_reach_nested_fields(recipe):
 
 
 @pytest.mark.parametrize(
+    ("change", "field", "value"),
+    [
+        ("model.average=[runs/a/model, runs/b/model]", "model.average", ["runs/a/model", "runs/b/model"]),
+        ("model.average=['runs/a/model']", "model.average", ["runs/a/model"]),
+        ("optimizer.recompute=true", "optimizer.recompute", True),
+        ("model.init=null", "model.init", None),
+        ("model.init=None", "model.init", None),
+        ("model.init=runs/2026: best", "model.init", "runs/2026: best"),
+        ("model.init=2026-11-22", "model.init", "2026-11-22"),
+        ("stages.0.lr=1e-3", "stages.0.lr", 1e-3),
+        ("stages.0.prompts={box: 1}", "stages.0.prompts", {"box": 1}),
+    ],
+)
+def test_overrides_are_read_as_python_or_yaml(recipe, change, field, value):
+    found = load_recipe(recipe, ["model.init=nano", change])
+    for key in field.split("."):
+        found = found[int(key)] if isinstance(found, list | tuple) else getattr(found, key)
+    assert found == value
+
+
+@pytest.mark.parametrize(
     ("change", "words"),
     [
         ("stages.0.steps=0", "stages.0.steps"),

@@ -242,7 +242,13 @@ def _override(values: dict[str, Any], text: str) -> None:
 
 
 def _literal(raw: str) -> Any:
+    """A value as Python writes it, or else as the recipe's YAML does: ["a", "b"], [a, b], None, null, 1e-3, text."""
     try:
         return ast.literal_eval(raw)
     except (ValueError, SyntaxError):
+        if raw not in ("null", "true", "false") and not raw.startswith(("[", "{")):
+            return raw
+    try:
+        return yaml.safe_load(raw)
+    except yaml.YAMLError:
         return raw
