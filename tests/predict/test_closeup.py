@@ -106,12 +106,17 @@ def test_clicks_are_looked_at_closely_and_boxes_once(predictor, scan, monkeypatc
         monkeypatch.undo()
         return len(calls), found.logits
 
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[30:50, 50:70] = True
     box, click = Prompts().add_box(1, 0, 10, 10, 40, 50), Prompts().add_point(1, 0, 40, 60)
-    once, plain = encodings(box, 1)
-    again, same = encodings(box, 4)
-    assert once == again == 1
-    np.testing.assert_array_equal(plain, same)
-    few, rough = encodings(click, 1)
-    many, smooth = encodings(click, 4)
-    assert few < many <= few + 3
-    assert not np.array_equal(rough, smooth)
+    corrected, masked = Prompts().add_mask(1, 0, mask).add_point(1, 0, 40, 75), Prompts().add_mask(1, 0, mask)
+    for alone in (box, masked):
+        once, plain = encodings(alone, 1)
+        again, same = encodings(alone, 4)
+        assert once == again == 1
+        np.testing.assert_array_equal(plain, same)
+    for clicks in (click, corrected):
+        few, rough = encodings(clicks, 1)
+        many, smooth = encodings(clicks, 4)
+        assert few < many <= few + 3
+        assert not np.array_equal(rough, smooth)

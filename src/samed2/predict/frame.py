@@ -36,7 +36,7 @@ def look_closely(scene: Scene, rows: list[Row]) -> tuple[list[Row], list[Answer]
 
     Clicks without a box are asked through views of several sizes, then once more, closely, around what most answers
     agree on. That last answer takes the object for granted: its predicted IoU is averaged (geometrically) with the
-    agreement.
+    agreement. Clicks that correct a mask are asked closely too: mask and clicks say where the object is.
     Where it is said what is clicked on (`settings.task`) and the memory knows that, the same views are also asked
     without the memory, and what the memory alone finds on the frame has a vote.
     """
@@ -58,9 +58,11 @@ def look_closely(scene: Scene, rows: list[Row]) -> tuple[list[Row], list[Answer]
         asked[i] = better or own
         if better is None:
             found[i] = answer
-    again = [i for i in clicked if i not in found]
+    again = [i for i in clicked if i not in found] + [i for i, row in enumerate(rows) if row.corrects]
     for i, answer in zip(again, ask_closely(scene, [asked[i] for i in again]), strict=True):
-        found[i] = replace(answer, iou=[math.sqrt(sure[i] * max(0.0, iou)) for iou in answer.iou])
+        found[i] = answer
+        if i in sure:
+            found[i] = replace(answer, iou=[math.sqrt(sure[i] * max(0.0, iou)) for iou in answer.iou])
     rest = [i for i in range(len(rows)) if i not in found]
     found.update(zip(rest, scene.ask([rows[i] for i in rest]), strict=True))
     return asked, [found[i] for i in range(len(rows))]

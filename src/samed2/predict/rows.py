@@ -43,6 +43,11 @@ class Row:
     refine: bool = False
 
     @property
+    def corrects(self) -> bool:
+        """Whether clicks say what is wrong with a mask, and no box what the object is."""
+        return bool(self.points) and self.mask is not None and self.box is None
+
+    @property
     def structure(self) -> tuple[int, bool, bool]:
         """Rows of equal structure go through the decoder together; others would need padding tokens."""
         return len(self.points), self.box is not None, self.mask is not None
