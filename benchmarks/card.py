@@ -1,7 +1,8 @@
-"""What a model card shows, out of finished evaluations: tables by task, worst cases, calibration, training.
+r"""What a model card shows, out of finished evaluations: tables by task, worst cases, calibration, training.
 
     python benchmarks/card.py R/test/box-jitter-0.05 R/external/box-jitter-0.05 --show mr_acdc --out docs/images/nano \
-      --log docs/training/nano-{boxes,streams,recall,follow,prompts,fourth,long}.jsonl docs/training/nano.jsonl
+      --log docs/training/nano-{boxes,streams,recall,follow,prompts,fourth,long,fifth,clips,sixth}.jsonl \
+      docs/training/nano.jsonl
 
 Prints the tables as Markdown. Several logs are drawn one after another. Cases are shown of those data sets only that
 `--show` names: their licence must allow it.

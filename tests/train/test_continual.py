@@ -188,14 +188,6 @@ def test_training_lowers_the_loss(shots):
     assert np.mean(losses[-6:]) < 0.85 * np.mean(losses[:6])
 
 
-@pytest.mark.parametrize(("prompt", "share", "some"), [("point", 0, False), ("point", 0.5, True), ("none", 0, True)])
-def test_a_share_of_the_steps_looks_at_the_memory(shots, prompt, share, some):
-    memory = {"per_task": 2, "retrieved": 2, "share": share}
-    draw = learner("memory-growing", shots, memory=memory, prompt=prompt)._draw("one", 0)
-    counts = [draw(step).memories for step in range(24)]
-    assert any(counts) == some and (all(counts) == (prompt == "none"))
-
-
 def test_answers_with_and_without_the_bank_are_averaged(shots):
     subject = learner("memory-growing", shots, memory={"per_task": 2, "retrieved": 2, "answer": "both"})
     subject.learn("one", 2, quiet)

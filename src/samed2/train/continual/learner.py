@@ -118,7 +118,7 @@ class Learner:
         new = by_task(self.shots[stage])
         old = by_task([shot for earlier in self._kept_stages() for shot in self._kept(earlier)])
         recipe, seed = self.recipe, self.way.seed
-        remembered = recipe.memory.retrieved if self.method.remembers else 0
+        memories = recipe.memory.retrieved if self.method.remembers else 0
         share = recipe.replay
 
         def draw(step: int) -> Episode:
@@ -129,7 +129,6 @@ class Learner:
                 shots = dict(_any_of(tasks, rng) for tasks in (old, new))
             else:
                 shots = old if rng.random() < share else new
-            memories = remembered if rng.random() < recipe.memory.share or recipe.prompt == "none" else 0
             return draw_episode(shots, recipe.fit.rows, recipe.prompt, memories, (TRAIN, seed, number, step))
 
         return draw

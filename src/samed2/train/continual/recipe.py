@@ -58,7 +58,6 @@ class MemoryPart(Strict):
     policy: str = "paper"
     retrieved: int = Field(4, gt=0)  # K, in training at most
     task_known: bool = True  # retrieval only among entries of the asked task
-    share: float = Field(1.0, ge=0, le=1)  # of the training steps, whose rows may look at remembered ones
     answer: Literal["memory", "both"] = "memory"  # with the bank, or the mean of the logits with and without it
 
 
