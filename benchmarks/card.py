@@ -1,6 +1,7 @@
 r"""What a model card shows, out of finished evaluations: tables by task, worst cases, calibration, training.
 
-    python benchmarks/card.py R/test/box-jitter-0.05 R/external/box-jitter-0.05 --show mr_acdc --out docs/images/nano \
+    python benchmarks/card.py R/{test,external}/{box-jitter-0.05,point,clicks-5,propagate,memory-only-16} \
+      --show mr_acdc em_axonmyelin ct_openkbp microscopy_dsb2018 --out docs/images/nano \
       --log docs/training/nano-{boxes,streams,recall,follow,prompts,fourth,long,fifth,clips,sixth}.jsonl \
       docs/training/nano.jsonl
 
