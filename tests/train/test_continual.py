@@ -146,7 +146,7 @@ def test_shapes_that_do_not_fit_are_named(scores, base, joint):
 def test_episodes_are_pure_and_their_prompts_lie_on_the_object(shots, prompt):
     found = by_task(shots["one"] + shots["two"])
     for step in range(4):
-        a, b = (draw_episode(found, 6, prompt, 3, (1, step)) for _ in range(2))
+        a, b = (draw_episode([found], 6, prompt, 3, (1, step)) for _ in range(2))
         assert torch.equal(a.pixels, b.pixels) and torch.equal(a.target, b.target) and a.memories == b.memories
         assert a.pixels.shape == (6, 3, 32, 32) and a.target.shape == (6, 1, 32, 32)
         assert a.groups == 2 and (a.memories > 0 or prompt != "none")
@@ -155,7 +155,7 @@ def test_episodes_are_pure_and_their_prompts_lie_on_the_object(shots, prompt):
             for row, (x, y) in enumerate(a.prompts.points[:, 0].long().tolist()):
                 assert a.target[row, 0, y, x] == 1
         assert (a.prompts.boxes is not None) == (prompt == "box")
-    one = draw_episode({"made/one": shots["one"]}, 4, prompt, 0, (1, 0))
+    one = draw_episode([{"made/one": shots["one"]}], 4, prompt, 0, (1, 0))
     assert len(one.pixels) == 4 and one.memories == 0
     made = synthetic_episode(32, 4, prompt, 2, (1, 0))
     assert made.pixels.shape == (4, 3, 32, 32) and made.pixels.min() >= 0 and made.pixels.max() <= 1
@@ -183,7 +183,7 @@ def test_rows_remember_rows_of_their_own_group_only(shots):
 def test_training_lowers_the_loss(shots):
     subject = learner("fine-tuning", shots, fit={"steps": 24, "rows": 4, "warmup": 3, "lr": 2e-3})
     losses: list[float] = []
-    draw = lambda step: draw_episode({"one": shots["one"]}, 4, "point", 0, (0, step % 4))  # noqa: E731
+    draw = lambda step: draw_episode([{"one": shots["one"]}], 4, "point", 0, (0, step % 4))  # noqa: E731
     fit(subject.model, draw, 24, subject.recipe.fit, subject.way, None, losses.append)
     assert np.mean(losses[-6:]) < 0.85 * np.mean(losses[:6])
 
@@ -226,18 +226,20 @@ def test_methods_change_and_keep_what_they_say(shots, name):
     assert (cost["megabytes"] > 0) == (name not in ("fine-tuning",))
 
 
-@pytest.mark.parametrize(("replay", "wanted"), [(0.0, {"two"}), (1.0, {"one"}), ("mixed", {"one", "two"})])
+@pytest.mark.parametrize(("replay", "wanted"), [(0.0, ["two"]), (1.0, ["one"]), ("added", ["two", "one"])])
 def test_what_a_step_after_the_first_stage_is_drawn_from(shots, monkeypatch, replay, wanted):
-    seen: list[set[str]] = []
+    seen: list[list[str]] = []
 
-    def spy(drawn, *rest):
-        seen.append({task.removeprefix("made/") for task in drawn})
-        return draw_episode(drawn, *rest)
+    def spy(sets, *rest):
+        seen.append([task.removeprefix("made/") for shots in sets for task in shots])
+        episode = draw_episode(sets, *rest)
+        assert len(episode.pixels) == 4 * len(sets) and episode.groups == 2 * len(sets)
+        return episode
 
     monkeypatch.setattr("samed2.train.continual.learner.draw_episode", spy)
     subject = learner("rehearsal", shots, replay=replay)
     subject.learn("one", 2, quiet)
-    assert seen == [{"one"}] * 2
+    assert seen == [["one"]] * 2
     subject.learn("two", 3, quiet)
     assert seen[2:] == [wanted] * 3
 

@@ -103,17 +103,18 @@ def by_task(shots: Sequence[Shot]) -> dict[str, list[Shot]]:
 
 
 def draw_episode(
-    shots: Mapping[str, Sequence[Shot]], rows: int, prompt: str, memories: int, key: Sequence[int]
+    sets: Sequence[Mapping[str, Sequence[Shot]]], rows: int, prompt: str, memories: int, key: Sequence[int]
 ) -> Episode:
-    """Two tasks (or one twice) with rows / 2 augmented rows each; everything is made from `key`."""
+    """Of each set of shots by task two tasks (or one twice) with rows / 2 augmented rows each; all made from `key`."""
     rng = np.random.default_rng(list(key))
-    names = sorted(shots)
-    chosen = [names[i] for i in rng.permutation(len(names))[:2]]
     drawn = []
-    for name in [chosen[0], chosen[-1]]:
-        for number in rng.permutation(max(rows // 2, len(shots[name])))[: rows // 2] % len(shots[name]):
-            drawn.append(_augmented(shots[name][number], rng))
-    return _episode(drawn, prompt, rng, 2, _count(memories, prompt, rng))
+    for shots in sets:
+        names = sorted(shots)
+        chosen = [names[i] for i in rng.permutation(len(names))[:2]]
+        for name in [chosen[0], chosen[-1]]:
+            for number in rng.permutation(max(rows // 2, len(shots[name])))[: rows // 2] % len(shots[name]):
+                drawn.append(_augmented(shots[name][number], rng))
+    return _episode(drawn, prompt, rng, 2 * len(sets), _count(memories, prompt, rng))
 
 
 def synthetic_episode(size: int, rows: int, prompt: str, memories: int, key: Sequence[int]) -> Episode:

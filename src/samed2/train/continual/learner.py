@@ -114,7 +114,7 @@ class Learner:
             self.bank = SelectiveMemory.load(folder / f"bank-{len(self.seen)}.safetensors", in_memory=True)
 
     def _draw(self, stage: str, number: int) -> Draw:
-        """Episodes of the stage; some of them, or half of the rows of each, of kept frames."""
+        """Episodes of the stage, and of kept frames: some of them, or as many rows of each."""
         new = by_task(self.shots[stage])
         old = by_task([shot for earlier in self._kept_stages() for shot in self._kept(earlier)])
         recipe, seed = self.recipe, self.way.seed
@@ -122,20 +122,20 @@ class Learner:
         share = recipe.replay
 
         def draw(step: int) -> Episode:
-            rng = np.random.default_rng([REPLAY, seed, number, step])
             if not old:
-                shots = new
-            elif share == "mixed":
-                shots = dict(_any_of(tasks, rng) for tasks in (old, new))
+                sets = [new]
+            elif share == "added":
+                sets = [new, old]
             else:
-                shots = old if rng.random() < share else new
-            return draw_episode(shots, recipe.fit.rows, recipe.prompt, memories, (TRAIN, seed, number, step))
+                rehearses = np.random.default_rng([REPLAY, seed, number, step]).random() < share
+                sets = [old if rehearses else new]
+            return draw_episode(sets, recipe.fit.rows, recipe.prompt, memories, (TRAIN, seed, number, step))
 
         return draw
 
     def _plain_draw(self, stage: str, number: int) -> Draw:
         new = by_task(self.shots[stage])
-        return lambda step: draw_episode(new, 2, self.recipe.prompt, 0, (FISHER, self.way.seed, number, step))
+        return lambda step: draw_episode([new], 2, self.recipe.prompt, 0, (FISHER, self.way.seed, number, step))
 
     def _kept_stages(self) -> list[str]:
         return self.seen if self.method.rehearses else []
@@ -206,12 +206,6 @@ class Learner:
         parameters = dict(self.model.named_parameters())
         for name, value in values.items():
             parameters[name].copy_(value)
-
-
-def _any_of(tasks: Mapping[str, list[Shot]], rng: np.random.Generator) -> tuple[str, list[Shot]]:
-    names = sorted(tasks)
-    name = names[rng.integers(len(names))]
-    return name, tasks[name]
 
 
 def _spread_tasks(shots: Sequence[Shot], count: int) -> list[Shot]:

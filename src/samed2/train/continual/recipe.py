@@ -58,7 +58,7 @@ class MemoryPart(Strict):
     policy: str = "paper"
     retrieved: int = Field(4, gt=0)  # K, in training at most
     task_known: bool = True  # retrieval only among entries of the asked task
-    answer: Literal["memory", "both"] = "memory"  # with the bank, or the mean of the logits with and without it
+    answer: Literal["memory", "both"] = "both"  # with the bank, or the mean of the logits with and without it
 
 
 class ContinualRecipe(Strict):
@@ -79,9 +79,9 @@ class ContinualRecipe(Strict):
     tasks: dict[str, list[str]]
     methods: list[str] = list(METHODS)
     orders: int = Field(3, gt=0)  # as listed, reversed, then drawn at random
-    # share of steps that rehearse, where a method does; "mixed": half of the rows of every step, of one earlier task
-    replay: Annotated[float, Field(ge=0, le=1)] | Literal["mixed"] = 0.5
-    kept: int = Field(16, gt=0)  # training frames of each earlier task that are kept for it
+    # share of steps that rehearse, where a method does; "added": every step has as many rows more, of kept frames
+    replay: Annotated[float, Field(ge=0, le=1)] | Literal["added"] = "added"
+    kept: int = Field(32, gt=0)  # training frames of each earlier task that are kept for it
     ewc: float = Field(0.01, ge=0)  # weight of its penalty
     fisher: int = Field(64, gt=0)  # episodes of two rows that the Fisher information is taken from
     lwf: float = Field(1.0, ge=0)  # weight of its penalty

@@ -108,7 +108,7 @@ class Experiment:
             prompt = recipe.prompt if recipe.prompt != "none" or memories else "point"
             if pick[step]:
                 return synthetic_episode(size, rows, prompt, memories, (MADE, recipe.seed, step))
-            return draw_episode(shots, rows, prompt, memories, (BASE, recipe.seed, step))
+            return draw_episode([shots], rows, prompt, memories, (BASE, recipe.seed, step))
 
         if recipe.base.steps:
             fit(model, draw, recipe.base.steps, recipe.fit, self.way, None, self._teller("base"))
