@@ -14,11 +14,18 @@ from samed2.predict.zoom import View
 
 @dataclass(frozen=True)
 class ViewRange:
-    """How views are drawn around a box: margin (side over longer box side), offset (share of the spare room)."""
+    """How views are drawn around a box.
+
+    Attributes:
+        margin: limits of the side over the longer side of the box. offset: share of the spare room.
+        rotate: probability of a free rotation up to 30 degrees, beside quarter turns.
+        upright: probability of no quarter turn and a third of that rotation.
+    """
 
     margin: tuple[float, float] = (1.25, 1.9)
     offset: float = 0.5
-    rotate: float = 0.5  # probability of a free rotation up to 30 degrees
+    rotate: float = 0.5
+    upright: float = 0.0
     stretch: float = 0.15
     augment: bool = True
 
@@ -34,12 +41,18 @@ def draw_view(box: tuple[float, float, float, float], size: int, limits: ViewRan
         return View(cy, cx, side, size)
     spare = (side - longest) / 2 * limits.offset
     cy, cx = cy + rng.uniform(-spare, spare), cx + rng.uniform(-spare, spare)
-    angle = rng.integers(4) * math.pi / 2
+    quarters, by = rng.integers(4), 0.0
     if rng.random() < limits.rotate:
-        angle += rng.uniform(-math.pi / 6, math.pi / 6)
+        by = rng.uniform(-math.pi / 6, math.pi / 6)
         side *= 1.12  # a turned box needs more room
+    angle = draw_angle(quarters * math.pi / 2, by, limits.upright, rng)
     stretch = math.exp(rng.uniform(-limits.stretch, limits.stretch))
-    return View(cy, cx, side, size, float(angle), bool(rng.random() < 0.5), stretch)
+    return View(cy, cx, side, size, angle, bool(rng.random() < 0.5), stretch)
+
+
+def draw_angle(turn: float, by: float, upright: float, rng: np.random.Generator) -> float:
+    """A turn and a rotation by some more (radians); with the probability `upright` a third of the latter alone."""
+    return float(by / 3 if upright and rng.random() < upright else turn + by)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from samed2.data.augment import ViewRange, apply_intensity, draw_intensity, draw_view
+from samed2.data.augment import ViewRange, apply_intensity, draw_angle, draw_intensity, draw_view
 from samed2.data.cases import Case, LoadedCase
 from samed2.data.samples import (
     MIN_PIXELS,
@@ -262,7 +262,8 @@ def draw_click_view(part: Mask, height: int, width: int, plan: BatchPlan, rng: n
     side = max(min(side, most), 16.0)
     if not plan.augment:
         return View(cy + 0.5, cx + 0.5, side, plan.image_size)
-    angle = float(rng.integers(4) * math.pi / 2 + (rng.random() < 0.5) * rng.uniform(-math.pi / 6, math.pi / 6))
+    turn, by = rng.integers(4) * math.pi / 2, (rng.random() < 0.5) * rng.uniform(-math.pi / 6, math.pi / 6)
+    angle = draw_angle(turn, by, plan.upright, rng)
     stretch = math.exp(rng.uniform(-0.15, 0.15))
     return View(cy + 0.5, cx + 0.5, side, plan.image_size, angle, bool(rng.random() < 0.5), stretch)
 

@@ -34,6 +34,8 @@ class BatchPlan(BaseModel):
         rows: frames of an image or memory batch.
         prompts: shares of the kinds of prompts, of `PROMPTS`.
         margin: limits of the side of a view around a box or mask, over the longer side of the box.
+        upright: share of views around boxes and clicks that are turned by no more than 10 degrees; the others by any
+            quarter turn and up to 30 degrees, for images that come in any orientation.
         clips, frames: share of batches in which frames of volumes and videos are encoded with their neighbours, and
             how many frames are encoded together.
         absent: share of rows (not batches) whose frame lacks the object, in image and memory episodes.
@@ -54,6 +56,7 @@ class BatchPlan(BaseModel):
     rows: int = Field(16, gt=0)
     prompts: dict[str, float] = {"box": 0.5, "point": 0.3, "box+point": 0.04, "mask": 0.08, "mask+point": 0.08}
     margin: tuple[float, float] = (1.25, 1.9)
+    upright: float = Field(0.0, ge=0, le=1)
     clips: float = Field(0.2, ge=0, le=1)
     frames: int = Field(3, ge=1)
     absent: float = Field(0.05, ge=0, lt=1)

@@ -97,7 +97,7 @@ def draw_shared(plan: BatchPlan, episode: Episode, stacks: bool, rng: np.random.
     shares = np.array([plan.prompts.get(name, 0.0) for name in PROMPTS])
     prompt = PROMPTS[rng.choice(len(PROMPTS), p=shares / shares.sum())]
     frames = plan.frames if rng.random() < plan.clips and stacks else 1
-    limits = ViewRange(margin=plan.margin, augment=plan.augment)
+    limits = ViewRange(margin=plan.margin, upright=plan.upright, augment=plan.augment)
     unprompted, flip = rng.random() < plan.unprompted, bool(rng.random() < 0.5) and plan.augment
     if episode != "memory":
         return Shared(prompt, frames, limits, every=episode == "image")
