@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from samed2.data import open_cases
-from samed2.data.augment import Intensity, ViewRange, apply_intensity, draw_intensity
+from samed2.data.augment import Intensity, ViewRange, apply_intensity, draw_intensity, draw_view
 from samed2.data.frames import frame_table
-from samed2.data.render import OpenCases, Shared, move, render, render_stream
+from samed2.data.render import OpenCases, Shared, draw_click_view, move, render, render_stream
 from samed2.data.samples import BatchPlan, draw_points, hidden_pixels, seen, shrunk
 from samed2.data.sampling import Sampler
 from samed2.data.unseen import render_unseen
@@ -120,6 +120,24 @@ def test_points_of_specks():
         assert labels[0] == 1 and abs(points[0, 0] - 30) <= 1.5 and abs(points[0, 1] - 20) <= 1.5
     _, labels = draw_points(torch.ones(64, 64), np.random.default_rng(0))
     assert labels.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("upright", "least", "most"), [(0.0, 0.0, 0.25), (0.7, 0.6, 0.85), (1.0, 1.0, 1.0)])
+def test_views_stay_upright_as_often_as_they_should(upright, least, most):
+    """Up is up where a view is turned by 10 degrees at most; else every quarter turn comes up."""
+    part = np.zeros((90, 120), bool)
+    part[30:60, 40:90] = True
+    plan = BatchPlan(image_size=64, upright=upright)
+    drawn = {
+        "box": lambda rng: draw_view((30.0, 40.0, 60.0, 90.0), 64, ViewRange(upright=upright), rng),
+        "click": lambda rng: draw_click_view(part, 90, 120, plan, rng),
+    }
+    for name, draw in drawn.items():
+        angles = np.degrees([draw(np.random.default_rng(seed)).angle for seed in range(300)])
+        up = np.abs((angles + 180) % 360 - 180) <= 10
+        assert least <= up.mean() <= most, name
+        quarters = set(np.round(angles[~up] / 90).astype(int) % 4)
+        assert not quarters or {1, 2, 3} <= quarters, name
 
 
 def test_shrinking_in_two_steps_changes_little():
