@@ -1,6 +1,6 @@
 """How fast training is, where the time goes, and what MedBank-100k would take.
 
-    python benchmarks/train.py --data STORE [--recipe recipes/nano-boxes.yaml] [--steps 30] [FIELD=VALUE ...]
+    python benchmarks/train.py --data STORE [--recipe recipes/rounds/nano-boxes.yaml] [--steps 30] [FIELD=VALUE ...]
 
 Runs steps of a recipe and prints, by episode, encoded images per second, and the share of time spent waiting for
 batches; on a GPU also the share of its peak. The cost of MedBank-100k (122,594 image-mask pairs, Hiera-S, 1024 px,
@@ -36,7 +36,7 @@ PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # bf16, dense, operati
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recipe", type=Path, default=Path("recipes/nano-boxes.yaml"))
+    parser.add_argument("--recipe", type=Path, default=Path("recipes/rounds/nano-boxes.yaml"))
     parser.add_argument("--data", type=Path, help="instead of the recipe's")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--warm-up", type=int, default=3)
