@@ -51,7 +51,7 @@ def main() -> None:
         parser.error(f"{wrong[0]}: wanted FIELD=VALUE")
     found = {}
     for dataset, rows in sorted(items(options.data, options.split).items()):
-        if (options.only is None or dataset in options.only) and len({r["item"] for r in rows}) >= 2 * options.cases:
+        if (options.only is None or dataset in options.only) and len({r["case"] for r in rows}) >= 2 * options.cases:
             folder = options.out / dataset
             few(options.data.resolve(), rows, options.cases, options.seed, folder / "data")
             after = tuned(folder, options.init, changes)
