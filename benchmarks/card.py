@@ -141,18 +141,19 @@ def curves(logs: list[Path]) -> bytes:
     for log in logs:
         rows = [json.loads(line) for line in log.read_text().splitlines()]
         for name, colour in labels.items():
-            points = [((before + row["step"]) / 1000, row[name]) for row in rows if name in row]
+            points = [(before + row["step"], row[name]) for row in rows if name in row]
             if points:
                 known = name in {line.get_gid() for line in ax.lines}
                 label = None if known else name.removeprefix("val/")
                 ax.plot(*zip(*points, strict=True), "o-", color=colour, markersize=3, label=label, gid=name)
-        trained = [((before + row["step"]) / 1000, row["loss"]) for row in rows if "loss" in row]
+        trained = [(before + row["step"], row["loss"]) for row in rows if "loss" in row]
         losses.plot(*zip(*trained, strict=True), color=MUTED, linewidth=1)
         before += max(row["step"] for row in rows)
         for one in (ax, losses):
-            one.axvline(before / 1000, color=MUTED, linewidth=0.5, linestyle=":")
+            one.axvline(before, color=MUTED, linewidth=0.5, linestyle=":")
     for one in (ax, losses):
         one.set_xlabel("steps, thousands")
+        one.xaxis.set_major_formatter(lambda step, _: f"{step / 1000:g}")
     ax.set_xlim(losses.get_xlim())
     unit_axis(ax.yaxis, "Dice on val")
     add_legend(ax, outside=False)

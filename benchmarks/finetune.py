@@ -24,8 +24,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from samed2.cli.evaluate_run import limited
+from samed2.cli.evaluate_run import limited, result_folders
 from samed2.data import open_cases
+from samed2.data.convert.folder import read_items
+from samed2.errors import InputError
 from samed2.evaluate.models import load_model
 from samed2.evaluate.runner import evaluate
 from samed2.evaluate.settings import EvalSettings
@@ -45,28 +47,22 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the draw of cases")
     parser.add_argument("--init", default="nano")
     parser.add_argument("--out", type=Path, required=True)
-    options, changes = parser.parse_known_args()
-    wrong = [c for c in changes if "=" not in c or c.startswith("-")]
-    if wrong:
-        parser.error(f"{wrong[0]}: wanted FIELD=VALUE")
+    parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="fields of the recipe")
+    options = parser.parse_args()
+    grouped: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for row in read_items(options.data):
+        if row["split"] == options.split and (options.only is None or row["dataset"] in options.only):
+            grouped[row["dataset"]].append(row)
     found = {}
-    for dataset, rows in sorted(items(options.data, options.split).items()):
-        if (options.only is None or dataset in options.only) and len({r["case"] for r in rows}) >= 2 * options.cases:
+    for dataset, rows in sorted(grouped.items()):
+        if len({row["case"] for row in rows}) >= 2 * options.cases:
             folder = options.out / dataset
             few(options.data.resolve(), rows, options.cases, options.seed, folder / "data")
-            after = tuned(folder, options.init, changes)
-            found[dataset] = {name: scores(folder, name, model, options.limit) for name, model in after.items()}
+            models = {"before": options.init, "after": str(tuned(folder, options.init, options.overrides))}
+            found[dataset] = {name: scores(folder, name, model, options.limit) for name, model in models.items()}
+    if not found:
+        parser.error(f"{options.data}: no such data set of {options.split} has {2 * options.cases} cases")
     show(found)
-
-
-def items(root: Path, split: str) -> dict[str, list[dict[str, str]]]:
-    """The rows of items.csv of a split by data set."""
-    grouped: dict[str, list[dict[str, str]]] = defaultdict(list)
-    with open(root / "items.csv", newline="", encoding="utf-8") as handle:
-        for row in csv.DictReader(handle):
-            if row["split"] == split:
-                grouped[row["dataset"]].append(row)
-    return grouped
 
 
 def few(root: Path, rows: list[dict[str, str]], count: int, seed: int, folder: Path) -> None:
@@ -83,23 +79,27 @@ def few(root: Path, rows: list[dict[str, str]], count: int, seed: int, folder: P
         writer.writerows({**row, "split": place[row["case"]]} for row in rows)
 
 
-def tuned(folder: Path, init: str, changes: list[str]) -> dict[str, str]:
-    """The models before and after, trained where that is not done yet."""
+def tuned(folder: Path, init: str, changes: list[str]) -> Path:
+    """The folder of the fine-tuned model; a run that was stopped goes on, one that is finished is taken as it is.
+
+    Raises:
+        InputError: the run is of another recipe.
+    """
     out = folder / "run"
-    if not (out / "model" / "config.json").is_file():
-        survey = finetune.survey(folder / "data")
-        path = finetune.write_run(survey, finetune.choose_recipe(survey, finetune.Start.of(init), out), out)
-        finetune.train(load_recipe(path, changes), resume=(out / "checkpoint.pt").is_file())
-    return {"before": init, "after": str(out / "model")}
+    survey = finetune.survey(folder / "data")
+    path = finetune.write_run(survey, finetune.choose_recipe(survey, finetune.Start.of(init), out), out)
+    recipe, kept = load_recipe(path, changes), out / "recipe.json"
+    if kept.is_file() and kept.read_text() != recipe.model_dump_json(indent=1):
+        raise InputError(f"{kept}: is another recipe than this; use another --out")
+    return finetune.train(recipe, resume=True)
 
 
 def scores(folder: Path, name: str, model: str, limit: int) -> dict[str, float]:
     """Macro Dice of each protocol on the cases that were not drawn."""
     data = folder / "data"
     cases, answers = limited(open_cases(data, ["test"]), limit, 0), {}
-    for protocol in PROTOCOLS:
-        out = folder / name / protocol.replace(":", "-")
-        settings = EvalSettings(baselines=())
+    settings = EvalSettings(baselines=())
+    for protocol, out in result_folders(folder / name, PROTOCOLS).items():
         results = evaluate(partial(load_model, model), cases, protocol, out=out, settings=settings, data=data)
         answers[protocol] = float(results.summary["macro_dice"])
     return answers
@@ -110,7 +110,7 @@ def show(found: dict[str, dict[str, dict[str, float]]]) -> None:
     table = Table("data set", *(f"{protocol}, {when}" for protocol, when in columns))
     for dataset, score in found.items():
         table.add_row(dataset, *(f"{score[when][protocol]:.3f}" for protocol, when in columns))
-    means = {f"{p}, {w}": round(float(np.mean([s[w][p] for s in found.values()])), 4) for p, w in columns if found}
+    means = {f"{p}, {w}": round(float(np.mean([s[w][p] for s in found.values()])), 4) for p, w in columns}
     Console(file=sys.stdout, width=100).print(table)
     print(json.dumps(means))
 

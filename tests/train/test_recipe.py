@@ -11,6 +11,10 @@ from samed2.errors import InputError
 from samed2.train.optim import learning_rate
 from samed2.train.recipe import LOSSES, load_recipe
 
+RECIPES = Path(__file__).parents[2] / "recipes"
+ROUNDS = sorted((RECIPES / "rounds").glob("*.yaml"))
+AGAIN = "nano-upright-boxes-2"  # the recipe of that name once more with another seed, docs/rounds.md
+
 TEXT = """
 data: {root: data}
 stages:
@@ -26,10 +30,6 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-RECIPES = Path(__file__).parents[2] / "recipes"
-ROUNDS = sorted((RECIPES / "rounds").glob("*.yaml"))
-
-
 @pytest.mark.parametrize(
     "path", [*(RECIPES / f"{name}.yaml" for name in ("nano", "plain", "small")), *ROUNDS], ids=lambda p: p.stem
 )
@@ -40,9 +40,7 @@ def test_shipped_recipes_are_valid(path):
 
 
 def test_rounds_start_from_weights_that_a_recipe_makes():
-    made = {path.stem for path in ROUNDS} | {
-        "nano-upright-boxes-2"
-    }  # the recipe of that name with another seed, docs/training.md
+    made = {path.stem for path in ROUNDS} | {AGAIN}
     for path in [RECIPES / "nano.yaml", *ROUNDS]:
         wanted = load_recipe(path).model
         assert {Path(start).parts[1] for start in [wanted.init, *wanted.average] if start} <= made, path.stem

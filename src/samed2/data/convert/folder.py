@@ -36,7 +36,7 @@ def folder_cases(root: Path | str, splits: Iterable[str] | None = None) -> list[
         InputError: no such folder or index, a column missing, an unknown kind, or a split with no case.
     """
     root = Path(root)
-    rows = _rows(root / "items.csv")
+    rows = read_items(root)
     wanted = None if splits is None else list(splits)
     grouped: dict[tuple[str, str], list[dict[str, str]]] = {}
     for row in rows:
@@ -49,7 +49,13 @@ def folder_cases(root: Path | str, splits: Iterable[str] | None = None) -> list[
     return [_case(root, found) for found in grouped.values()]
 
 
-def _rows(index: Path) -> list[dict[str, str]]:
+def read_items(root: Path) -> list[dict[str, str]]:
+    """The rows of a folder's `items.csv`, by column.
+
+    Raises:
+        InputError: no such file, a column missing, or an unknown kind.
+    """
+    index = root / "items.csv"
     if not index.is_file():
         raise InputError(f"{index}: not found; wanted the index of the `folder` layout")
     with open(index, newline="") as handle:
