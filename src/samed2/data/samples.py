@@ -42,7 +42,8 @@ class BatchPlan(BaseModel):
         stream: share of stream episodes; stream_frames: how many frames are visited; stream_rows: at a time;
             follow: share of rows whose view follows the object, as in prediction; carried: share of stream episodes
             in which the last mask is handed on beside the memory.
-        synthetic: share of rows of image and stream episodes about objects that nobody labelled, see `data.unseen`.
+        synthetic: share of rows of image and stream episodes about objects that nobody labelled, see `data.unseen`;
+            compound: share of these with parts, in crowds or as bands, see `data.synthetic_parts`.
         memory: share of memory episodes; entries: most entries that a row reads; unprompted: share of memory episodes
             without a prompt, seen as whole frames; missing: `absent` of these, where nothing but the memory tells what
             is looked for; noisy: share of entries whose masks are made worse.
@@ -61,6 +62,7 @@ class BatchPlan(BaseModel):
     frames: int = Field(3, ge=1)
     absent: float = Field(0.05, ge=0, lt=1)
     synthetic: float = Field(0.0, ge=0, le=1)
+    compound: float = Field(0.0, ge=0, le=1)
     stream: float = Field(0.0, ge=0, le=1)
     stream_frames: tuple[int, int] = (3, 6)
     stream_rows: int = Field(4, gt=0)

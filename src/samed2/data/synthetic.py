@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from samed2.data.synthetic_parts import Compound, draw_compound
 from samed2.data.synthetic_regions import EIGHT, Mask, good_part, picture_shape, synthetic_mask
-from samed2.data.synthetic_shapes import Field, shape_field, smooth_noise
+from samed2.data.synthetic_shapes import COMPOUND, SIMPLE, Field, shape_field, smooth_noise
 from samed2.errors import InputError
 
 __all__ = ["synthetic_clip", "synthetic_mask", "synthetic_object", "synthetic_pair"]
@@ -44,45 +45,58 @@ def synthetic_object(pixels: Field, rng: np.random.Generator, inserted: float = 
     return np.clip(pixels * (1 - alpha) + filling * alpha, 0, 1).astype(np.float32), mask
 
 
-def synthetic_pair(size: int, rng: np.random.Generator) -> tuple[Field, Mask]:
+def synthetic_pair(size: int, rng: np.random.Generator, compound: bool = False) -> tuple[Field, Mask]:
     """A made-up picture (S, S, 3) in [0, 1] and one object of it, (S, S), not empty.
 
     Raises:
         InputError: a side below 16.
     """
-    pixels, masks = synthetic_clip(size, 1, rng)
+    pixels, masks = synthetic_clip(size, 1, rng, compound)
     return pixels[0], masks[0]
 
 
-def synthetic_clip(size: int, frames: int, rng: np.random.Generator) -> tuple[Field, Mask]:
+def synthetic_clip(size: int, frames: int, rng: np.random.Generator, compound: bool = False) -> tuple[Field, Mask]:
     """A made-up volume or video, (T, S, S, 3) in [0, 1], and one object of it, (T, S, S).
 
     Everything drifts and bends smoothly; objects grow and shrink like bodies cut in slices, and in about half of the
     clips of several frames the object ends before the last one. It is always there on frame 0.
+
+    Args:
+        compound: the object has a core or is one, may stand among others of its kind, and may be a long band.
 
     Raises:
         InputError: a side below 16 or no frame.
     """
     if size < 16 or frames < 1:
         raise InputError(f"synthetic clip: got {frames} frames of {size} pixels, wanted at least 1 of at least 16")
-    scene = _Scene(size, frames, rng)
+    scene = _Scene(size, frames, rng, compound)
     shown = [scene.frame(number, rng) for number in range(frames)]
     return np.stack([pixels for pixels, _ in shown]), np.stack([mask for _, mask in shown])
 
 
 class _Scene:
-    """What a clip shows: a background of regions, objects as fields, textures, colours and how all move."""
+    """What a clip shows: a background of regions, objects as fields, textures, colours and how all move.
 
-    def __init__(self, size: int, frames: int, rng: np.random.Generator) -> None:
+    Objects lie over each other in order: those of the background, in a compound scene the neighbours, each before its
+    core, then the object, then its core.
+    """
+
+    def __init__(self, size: int, frames: int, rng: np.random.Generator, compound: bool) -> None:
         self.size = size
+        self.chances = COMPOUND if compound else SIMPLE
         zones = int(rng.integers(1, 5))
         cells = int(rng.integers(3, 7))
         self.zones = np.argmax([smooth_noise(size, cells, rng) for _ in range(zones)], axis=0)
-        self.objects = [shape_field(size, rng, reach=0.85) for _ in range(int(rng.integers(0, 5)))]
+        self.objects = [shape_field(size, rng, 0.85, self.chances) for _ in range(int(rng.integers(0, 5)))]
+        self.behind = len(self.objects)
         self.objects.append(self._target(rng))
         self.levels = np.array([_levels(field, frames, rng) for field in self.objects])
         ends = frames > 1 and rng.random() < 0.5
         self.levels[-1] = _levels(self.objects[-1], frames, rng, ends)
+        self.compound = draw_compound(self.objects[-1], rng) if compound else None
+        if self.compound is not None:
+            self._add_parts(self.compound, frames, rng)
+        self.at = len(self.objects) - (2 if compound else 1)
         # fine, middle and coarse texture, shared by all labels in different strength
         self.textures = [ndimage.gaussian_filter(rng.standard_normal((size, size)), s) * s * 3.5 for s in (0.7, 2.0)]
         self.textures.append(smooth_noise(size, 8, rng))
@@ -98,29 +112,48 @@ class _Scene:
 
     def _target(self, rng: np.random.Generator) -> Field:
         for _ in range(8):
-            field = shape_field(self.size, rng)
+            field = shape_field(self.size, rng, chances=self.chances)
             mask = good_part(field > 0, rng)
             if mask is not None:
                 return np.where(mask, field, np.minimum(field, -0.5)).astype(np.float32)
         y, x = np.mgrid[: self.size, : self.size]
         return (0.2 * self.size - np.hypot(y - self.size / 2, x - self.size / 2)).astype(np.float32)
 
+    def _add_parts(self, compound: Compound, frames: int, rng: np.random.Generator) -> None:
+        """Put the neighbours before the object and its core behind it; a core is cut at its object's level."""
+        target, level = self.objects.pop(), self.levels[-1]
+        levels = list(self.levels[:-1])
+        for other, core in zip(compound.others, compound.cores, strict=True):
+            self.objects += [other, core]
+            levels += [_levels(other, frames, rng)] * 2
+        self.objects += [target, compound.core]
+        self.levels = np.array([*levels, level, level])
+
     def _colours(self, labels: int, rng: np.random.Generator) -> Field:
-        """(labels, 3): the last, the object's, unlike what is around it; some neighbours look just like it."""
+        """(labels, 3): the object's unlike what is around it; some of the background look just like it."""
         tones = rng.uniform(0.05, 0.95, labels)
-        inside = self.objects[-1] > 0
+        first = labels - len(self.objects)
+        own = first + self.at
+        inside = self.objects[self.at] > 0
         around = ndimage.binary_dilation(inside, EIGHT, iterations=max(2, self.size // 40)) & ~inside
-        shown = np.unique(self.labels(self.zones, [field > 0 for field in self.objects[:-1]])[around])
+        shown = np.unique(self.labels(self.zones, [field > 0 for field in self.objects[: self.behind]])[around])
         gaps = [rng.choice((-1, 1)) * rng.uniform(0.12, 0.5) for _ in range(4)]
         near = tones[shown] if len(shown) else tones[:1]
         options = np.clip(near.mean() + gaps, 0.02, 0.98).tolist()
-        tones[-1] = max(options, key=lambda t: float(np.abs(near - t).min()))
+        tones[own] = max(options, key=lambda t: float(np.abs(near - t).min()))
         colours = np.repeat(tones[:, None], 3, axis=1)
         if rng.random() < 0.35:
             colours += rng.normal(0, 0.1, (labels, 3)) + rng.normal(0, 0.08, 3)
-        twins = [i for i in range(labels - len(self.objects), labels - 1) if i not in shown and rng.random() < 0.4]
-        colours[twins] = colours[-1]
-        self.strength[twins] = self.strength[-1]
+        twins = [i for i in range(first, first + self.behind) if i not in shown and rng.random() < 0.4]
+        if self.compound is not None:
+            gap = rng.uniform(0.1, 0.5) * (1 if rng.random() < np.clip(1 - tones[own], 0.1, 0.9) else -1)
+            colours[own + 1] = colours[own] + gap + rng.normal(0, 0.08, 3) * (np.ptp(colours[own]) > 0)
+            for label in range(first + self.behind, own):
+                like = own + (label - first - self.behind) % 2
+                colours[label] = colours[like] + rng.normal(0, 0.03)
+                self.strength[label] = self.strength[like]
+        colours[twins] = colours[own]
+        self.strength[twins] = self.strength[own]
         return np.clip(colours, 0, 1).astype(np.float32)
 
     def labels(self, zones: NDArray[np.int64], masks: list[Mask]) -> NDArray[np.int64]:
@@ -152,7 +185,8 @@ class _Scene:
         if self.speckle:
             pixels = pixels * (1 + self.speckle * smooth_noise(self.size, self.size // 2, rng)[..., None])
         pixels = pixels + self.noise * rng.standard_normal((self.size, self.size, 1))
-        return np.clip(pixels, 0, 1).astype(np.float32), masks[-1]
+        target = masks[-1] if self.compound is None else self.compound.target(masks[self.at], masks[self.at + 1])
+        return np.clip(pixels, 0, 1).astype(np.float32), target
 
 
 def _levels(field: Field, frames: int, rng: np.random.Generator, ends: bool | None = None) -> Field:

@@ -72,17 +72,32 @@ def ring_field(size: int, centre: tuple[float, float], radius: float, rng: np.ra
     return np.minimum(solid, wall - solid)
 
 
-SHAPES = (radial_field, blob_field, tube_field, ring_field)
-CHANCES = (0.45, 0.3, 0.12, 0.13)
+def band_field(size: int, centre: tuple[float, float], radius: float, rng: np.random.Generator) -> Field:
+    """A band through (y, x) at any angle, hardly bent, up to as long as the frame; negative outside, in pixels."""
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    angle, half = rng.uniform(0, math.pi), radius * rng.uniform(0.15, 0.45)
+    dy, dx = y - centre[0], x - centre[1]
+    along = math.cos(angle) * dx + math.sin(angle) * dy
+    across = math.cos(angle) * dy - math.sin(angle) * dx + rng.normal(0, 0.25) / size * along**2
+    uneven = 1 + 0.15 * smooth_noise(size, 4, rng)
+    reach = size * rng.uniform(0.2, 0.9)
+    field: Field = np.minimum(half * uneven - np.abs(across), reach - np.abs(along))
+    return field
 
 
-def shape_field(size: int, rng: np.random.Generator, reach: float = 0.5) -> Field:
+SHAPES = (radial_field, blob_field, tube_field, ring_field, band_field)
+SIMPLE = (0.45, 0.3, 0.12, 0.13, 0.0)
+COMPOUND = (0.4, 0.22, 0.1, 0.06, 0.22)
+
+
+def shape_field(size: int, rng: np.random.Generator, reach: float = 0.5, chances: tuple[float, ...] = SIMPLE) -> Field:
     """A random shape: (size, size), above 0 on it, in pixels.
 
     Args:
         reach: the centre lies within this share of the frame's half side.
+        chances: of each of `SHAPES`.
     """
     radius = size * math.exp(rng.uniform(math.log(0.05), math.log(0.28)))
     cy, cx = size / 2 * (1 + rng.uniform(-reach, reach, 2))
-    chosen = SHAPES[int(rng.choice(len(SHAPES), p=CHANCES))]
+    chosen = SHAPES[int(rng.choice(len(SHAPES), p=chances))]
     return chosen(size, (float(cy), float(cx)), radius, rng)
