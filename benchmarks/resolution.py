@@ -3,7 +3,8 @@
     python benchmarks/resolution.py --data DIR --split val
 
 One tight box per component. Each component is averaged to a quarter of the input size, as the
-decoder's logits are, cut at a half and pasted back on the image's grid.
+decoder's logits are, cut at a half and pasted back on the image's grid. `asked` is what the prompts leave: specks and
+the parts beyond the 32 largest get no box, but stay in the truth.
 """
 
 from __future__ import annotations
@@ -46,14 +47,17 @@ def main() -> None:
             truth = mask[middle_frames(mask, 1)[0]]
             if components(truth):
                 found = [dice(through(truth, size, options.margin), truth) for size in SIZES]
+                found.append(dice(np.logical_or.reduce(components(truth)), truth))
                 scores[f"{case.dataset}/{name}"].append(found)
-    table = Table("task", *(f"{size} px" for size in SIZES))
+    columns = [*(f"{size} px" for size in SIZES), "asked"]
+    table = Table("task", *columns)
     means = {task: np.mean(values, axis=0) for task, values in scores.items()}
     for task, values in sorted(means.items()):
         table.add_row(task, *(f"{v:.3f}" for v in values))
     Console(file=sys.stdout, width=100).print(table)
     rest = np.mean([v for task, v in means.items() if "vessel" not in task], axis=0)
-    print(json.dumps({f"macro_dice_{size}": round(float(v), 4) for size, v in zip(SIZES, rest, strict=True)}))
+    names = [f"macro_dice_{column.removesuffix(' px')}" for column in columns]
+    print(json.dumps({name: round(float(v), 4) for name, v in zip(names, rest, strict=True)}))
 
 
 def through(truth: NDArray[np.bool_], size: int, margin: float) -> NDArray[np.bool_]:

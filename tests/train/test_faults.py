@@ -17,8 +17,8 @@ from tests.generated import make_folder, make_recipe
 from samed2.errors import InputError
 from samed2.nn.weights import load
 from samed2.train.checkpoint import read_state
-from samed2.train.recipe import load_recipe
-from samed2.train.trainer import BEST, CHECKPOINT, Trainer, run
+from samed2.train.recipe import CHECKPOINT, load_recipe
+from samed2.train.trainer import BEST, Trainer, run
 
 TEXT = """
 precision: fp32

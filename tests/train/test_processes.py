@@ -15,8 +15,8 @@ from tests.generated import make_recipe
 
 from samed2.errors import InputError
 from samed2.train.checkpoint import read_state
-from samed2.train.recipe import load_recipe
-from samed2.train.trainer import CHECKPOINT, Trainer
+from samed2.train.recipe import CHECKPOINT, load_recipe
+from samed2.train.trainer import Trainer
 
 TEXT = """
 precision: fp32

@@ -12,8 +12,8 @@ from tests.generated import make_folder, make_recipe
 
 from samed2.errors import InputError
 from samed2.nn.weights import load, save
-from samed2.train.recipe import load_recipe
-from samed2.train.trainer import CHECKPOINT, Trainer, run
+from samed2.train.recipe import CHECKPOINT, load_recipe
+from samed2.train.trainer import Trainer, run
 
 TEXT = """
 precision: fp32

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from samed2.train.finetune_gain import Asked
     from samed2.train.recipe import Recipe
 
-CHECKPOINT, DOUBTFUL = "checkpoint.pt", "doubtful.png"
+DOUBTFUL = "doubtful.png"
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def fine_tune(wanted: Wanted, resume: bool, check: bool) -> None:
         InputError: the data, the model, an option or the out folder cannot be used.
     """
     from samed2.train import finetune
+    from samed2.train.recipe import CHECKPOINT
 
     out = wanted.folder
     recipe_path = out / finetune.RECIPE
@@ -104,6 +105,7 @@ def _recipe(path: Path, wanted: Wanted) -> Recipe:
 
 def _run(recipe: Recipe, resume: bool, wanted: Wanted) -> None:
     from samed2.train import finetune
+    from samed2.train.recipe import CHECKPOINT
 
     sys.stdout.flush()
     try:

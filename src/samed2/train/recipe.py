@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from samed2.data.samples import BatchPlan
 from samed2.errors import InputError
 
+CHECKPOINT = "checkpoint.pt"  # in `Recipe.out`
+
 
 class Strict(BaseModel):
     """Unknown fields are errors, values do not change."""

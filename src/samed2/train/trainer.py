@@ -29,12 +29,12 @@ from samed2.train.interrupt import Interrupt, ignore_interrupts
 from samed2.train.optim import MovingAverage, build_optimizers, learning_rate
 from samed2.train.parts import choose_parts, merge_lora, recompute
 from samed2.train.processes import Processes
-from samed2.train.recipe import Recipe, StageRecipe, load_recipe
+from samed2.train.recipe import CHECKPOINT, Recipe, StageRecipe, load_recipe
 from samed2.train.sharding import spread, spread_optimizer, whole
 from samed2.train.start import bar, build_model, read_table, source_stamp, table_hash
 from samed2.train.validation import Validation
 
-CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
+BEST = "best.pt"
 
 
 def run(recipe_path: Path, overrides: list[str] | None = None, resume: bool = False, out: Path | None = None) -> Path:
