@@ -16,6 +16,8 @@ from samed2.data.synthetic_regions import EIGHT, Mask, good_part, picture_shape,
 from samed2.data.synthetic_shapes import COMPOUND, SIMPLE, Field, shape_field, smooth_noise
 from samed2.errors import InputError
 
+HOLLOW = 0.7  # share of shells around what looks like the outside
+
 __all__ = ["synthetic_clip", "synthetic_mask", "synthetic_object", "synthetic_pair"]
 
 
@@ -148,6 +150,10 @@ class _Scene:
         if self.compound is not None:
             gap = rng.uniform(0.1, 0.5) * (1 if rng.random() < np.clip(1 - tones[own], 0.1, 0.9) else -1)
             colours[own + 1] = colours[own] + gap + rng.normal(0, 0.08, 3) * (np.ptp(colours[own]) > 0)
+            if self.compound.asked == "shell" and rng.random() < HOLLOW:
+                outside = shown[int(rng.integers(len(shown)))] if len(shown) else 0
+                colours[own + 1] = colours[outside] + rng.normal(0, 0.04)
+                self.strength[own + 1] = self.strength[outside]
             for label in range(first + self.behind, own):
                 like = own + (label - first - self.behind) % 2
                 colours[label] = colours[like] + rng.normal(0, 0.03)
