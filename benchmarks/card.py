@@ -3,7 +3,8 @@ r"""What a model card shows, out of finished evaluations: tables by task, worst 
     python benchmarks/card.py R/{test,external}/{box-jitter-0.05,point,clicks-5,propagate,memory-only-16} \
       --show mr_acdc em_axonmyelin ct_openkbp microscopy_dsb2018 --out docs/images/nano \
       --log docs/training/nano-{boxes,streams,recall,follow,prompts,fourth,long,fifth,clips,sixth,sixth-end}.jsonl \
-      docs/training/nano-{upright,upright-boxes,upright-boxes-2,upright-clicks,seventh}.jsonl docs/training/nano.jsonl
+      docs/training/nano-{upright,upright-boxes,upright-boxes-2,upright-clicks,seventh,seventh-end}.jsonl \
+      docs/training/nano-eighth-{parts,all,boxes,mean}.jsonl docs/training/nano.jsonl
 
 Prints the tables as Markdown. Several logs are drawn one after another. Cases are shown of those data sets only that
 `--show` names: their licence must allow it.
