@@ -45,9 +45,9 @@ def main() -> None:
         loaded = case.load()
         for name, mask in loaded.masks.items():
             truth = mask[middle_frames(mask, 1)[0]]
-            if components(truth):
+            if parts := components(truth):
                 found = [dice(through(truth, size, options.margin), truth) for size in SIZES]
-                found.append(dice(np.logical_or.reduce(components(truth)), truth))
+                found.append(dice(np.logical_or.reduce(parts), truth))
                 scores[f"{case.dataset}/{name}"].append(found)
     columns = [*(f"{size} px" for size in SIZES), "asked"]
     table = Table("task", *columns)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from samed2.data.synthetic_regions import EIGHT, SHARES, Mask
+from samed2.data.synthetic_regions import EIGHT, SHARES, Mask, largest_part
 from samed2.data.synthetic_shapes import Field, blob_field, radial_field
 
 Asked = Literal["whole", "core", "shell"]
@@ -120,9 +120,7 @@ def copies_beside(pixels: Field, mask: Mask, rng: np.random.Generator) -> tuple[
     clear = [m for m in shown if np.count_nonzero(m) > VISIBLE * area and SHARES[0] <= m.mean() <= SHARES[1]]
     if not clear:
         return None
-    labels, count = ndimage.label(clear[int(rng.integers(len(clear)))], structure=EIGHT)
-    found = labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1 if count > 1 else labels > 0
-    return np.clip(changed, 0, 1), found
+    return np.clip(changed, 0, 1), largest_part(clear[int(rng.integers(len(clear)))])
 
 
 def _whole_part(mask: Mask, rng: np.random.Generator) -> Mask | None:

@@ -72,8 +72,7 @@ def _regions(grey: Field, rng: np.random.Generator) -> Mask:
     if rng.random() < 0.6:  # superpixels have ragged edges
         smoother = ndimage.gaussian_filter(mask.astype(np.float32), 1.2) > 0.5
         mask = smoother if smoother.any() else mask
-    parts, number = ndimage.label(mask, structure=EIGHT)
-    return mask if number == 1 else parts == int(np.bincount(parts.ravel())[1:].argmax()) + 1
+    return largest_part(mask)
 
 
 def _group(grey: Field, labels: NDArray[np.int64], rng: np.random.Generator) -> Mask:
@@ -105,13 +104,18 @@ def _contrast(grey: Field, mask: Mask) -> float:
 
 def good_part(mask: Mask, rng: np.random.Generator) -> Mask | None:
     """The largest connected part, its holes filled half of the time; None where that is too small or too large."""
-    labels, count = ndimage.label(mask, structure=EIGHT)
-    if count == 0:
+    if not mask.any():
         return None
-    mask = labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1
+    mask = largest_part(mask)
     if rng.random() < 0.5:
         mask = filled(mask)
     return mask if SHARES[0] <= mask.mean() <= SHARES[1] else None
+
+
+def largest_part(mask: Mask) -> Mask:
+    """The largest connected part of a mask that is not empty."""
+    labels, _ = ndimage.label(mask, structure=EIGHT)
+    return np.asarray(labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1)
 
 
 def filled(mask: Mask) -> Mask:
