@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from samed2.data.synthetic import synthetic_clip, synthetic_pair
-from samed2.data.synthetic_parts import ASKED, copies_beside, draw_compound, recoloured
+from samed2.data.synthetic_parts import ASKED, clump_fields, copies_beside, draw_compound, recoloured
 from samed2.data.synthetic_shapes import COMPOUND, SHAPES, SIMPLE, radial_field
 
 EIGHT = np.ones((3, 3), dtype=bool)
@@ -31,6 +31,24 @@ def test_a_core_lies_within_its_object_at_every_level(level):
         assert not np.any((compound.core > level) & ~(whole > level))
         for other, core in zip(compound.others, compound.cores, strict=True):
             assert not np.any((core > level) & ~(other > level))
+
+
+def test_clumps_are_connected_and_hold_several_cores():
+    drawn = [clump_fields(96, np.random.default_rng(seed)) for seed in range(60)]
+    clumps = [fields for fields in drawn if fields is not None]
+    assert len(clumps) > 40
+    counts = []
+    for whole, cores in clumps:
+        assert ndimage.label(whole > 0, structure=EIGHT)[1] == 1
+        assert not np.any((cores > 0) & ~(whole > 1))  # a wall all around
+        counts.append(ndimage.label(cores > 0)[1])
+    assert np.median(counts) >= 4 and min(counts) < 4
+
+
+def test_of_clumps_mostly_the_walls_are_asked_for():
+    whole, cores = next(f for s in range(9) if (f := clump_fields(96, np.random.default_rng(s))) is not None)
+    asked = [draw_compound(whole, np.random.default_rng(seed), cores).asked for seed in range(60)]
+    assert set(asked) == {"whole", "shell"} and asked.count("shell") > 40
 
 
 def test_neighbours_touch_but_leave_each_other_free():

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from samed2.data.synthetic_parts import Compound, draw_compound
+from samed2.data.synthetic_parts import Compound, clump_fields, draw_compound
 from samed2.data.synthetic_regions import EIGHT, Mask, good_part, picture_shape, synthetic_mask
 from samed2.data.synthetic_shapes import COMPOUND, SIMPLE, Field, shape_field, smooth_noise
 from samed2.errors import InputError
 
-HOLLOW = 0.7  # share of shells around what looks like the outside
+CLUMPS = 0.35  # share of compound scenes whose object is a clump of cells
+HOLLOW = 0.5  # share of shells around what looks like the outside
 
 __all__ = ["synthetic_clip", "synthetic_mask", "synthetic_object", "synthetic_pair"]
 
@@ -64,7 +65,8 @@ def synthetic_clip(size: int, frames: int, rng: np.random.Generator, compound: b
     clips of several frames the object ends before the last one. It is always there on frame 0.
 
     Args:
-        compound: the object has a core or is one, may stand among others of its kind, and may be a long band.
+        compound: the object has a core or is one, may stand among others of its kind, may be a long band or a clump
+            of cells.
 
     Raises:
         InputError: a side below 16 or no frame.
@@ -91,11 +93,12 @@ class _Scene:
         self.zones = np.argmax([smooth_noise(size, cells, rng) for _ in range(zones)], axis=0)
         self.objects = [shape_field(size, rng, 0.85, self.chances) for _ in range(int(rng.integers(0, 5)))]
         self.behind = len(self.objects)
-        self.objects.append(self._target(rng))
+        clump = clump_fields(size, rng) if compound and rng.random() < CLUMPS else None
+        self.objects.append(self._target(rng) if clump is None else clump[0])
         self.levels = np.array([_levels(field, frames, rng) for field in self.objects])
         ends = frames > 1 and rng.random() < 0.5
         self.levels[-1] = _levels(self.objects[-1], frames, rng, ends)
-        self.compound = draw_compound(self.objects[-1], rng) if compound else None
+        self.compound = draw_compound(self.objects[-1], rng, clump and clump[1]) if compound else None
         if self.compound is not None:
             self._add_parts(self.compound, frames, rng)
         self.at = len(self.objects) - (2 if compound else 1)

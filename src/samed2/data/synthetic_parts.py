@@ -1,7 +1,8 @@
 """Objects made of parts, and crowds: what is asked for is told by the prompt alone, not by what stands out.
 
-In a made-up picture an object has a core (a nucleus in a cell, a cord in its sheath) and may stand among others of
-its kind, `Compound`. On a real picture the labelled object is copied beside itself, `copies_beside`.
+In a made-up picture an object has a core (a nucleus in a cell, a cord in its sheath), or is a clump of walls around many
+cores (sheaths of nerve fibres, spongy bone), `clump_fields`, and may stand among others of its kind, `Compound`. On a
+real picture the labelled object is copied beside itself, `copies_beside`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from samed2.data.synthetic_regions import EIGHT, SHARES, Mask, largest_part
-from samed2.data.synthetic_shapes import Field, blob_field, radial_field
+from samed2.data.synthetic_shapes import Field, blob_field, radial_field, smooth_noise
 
 Asked = Literal["whole", "core", "shell"]
 ASKED: tuple[Asked, ...] = ("whole", "core", "shell")
-CHANCES = (0.55, 0.25, 0.2)
+EVEN = (0.4, 0.25, 0.35)  # chances of `ASKED` where the wall around the core is even: a sheath, as often as not
+UNEVEN = (0.68, 0.27, 0.05)  # where the core lies anywhere: a nucleus
+CLUMP = (0.15, 0.0, 0.85)  # where there are many cores
 NEIGHBOURS = 7  # most others of its kind
 RIM = 3  # pixels of its surroundings that are copied with an object, softly
 VISIBLE = 0.75  # of a copy that others cover in part: the least that is left of one that is asked for
@@ -45,11 +49,13 @@ class Compound:
         return {"whole": whole, "core": core, "shell": whole & ~core}[self.asked]
 
 
-def draw_compound(whole: Field, rng: np.random.Generator) -> Compound:
-    """A core for an object, and its neighbours."""
-    core = _core(whole, rng)
-    asked = ASKED[int(rng.choice(3, p=CHANCES))] if np.count_nonzero(core > 0) > 8 else "whole"
-    others, cores = [], []
+def draw_compound(whole: Field, rng: np.random.Generator, cores: Field | None = None) -> Compound:
+    """A core for an object, unless it has `cores`, as `clump_fields` draws them, and its neighbours."""
+    even = rng.random() < 0.45
+    core = _core(whole, even, rng) if cores is None else cores
+    chances = CLUMP if cores is not None else EVEN if even else UNEVEN
+    asked = ASKED[int(rng.choice(3, p=chances))] if np.count_nonzero(core > 0) > 8 else "whole"
+    others, within = [], []
     count = int(rng.integers(1, NEIGHBOURS + 1)) if rng.random() < 0.5 else 0
     inside = whole > 0
     middle = np.array(ndimage.center_of_mass(inside))
@@ -63,16 +69,51 @@ def draw_compound(whole: Field, rng: np.random.Generator) -> Compound:
         other, inner = (_moved(field, inside, turns, mirrored, place) for field in (whole, core))
         free = -taken - gap
         others.append(np.minimum(other, free))
-        cores.append(np.minimum(inner, free))
+        within.append(np.minimum(inner, free))
         taken = np.maximum(taken, other)
-    return Compound(core, tuple(others), tuple(cores), asked)
+    return Compound(core, tuple(others), tuple(within), asked)
 
 
-def _core(whole: Field, rng: np.random.Generator) -> Field:
-    """A field within another: what lies deeper than a wall, or a shape somewhere inside."""
+def clump_fields(size: int, rng: np.random.Generator) -> tuple[Field, Field] | None:
+    """A connected clump of cells and their cores, above 0 on them, in pixels; None where it is of no good size.
+
+    Cells are round where they are free and share straight walls where they touch, from a few beads to a sponge.
+    """
+    span = size * math.exp(rng.uniform(math.log(0.1), math.log(0.4)))
+    step = span / math.exp(rng.uniform(math.log(0.9), math.log(4.5)))
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    centre = size / 2 * (1 + rng.uniform(-0.4, 0.4, 2))
+    lattice = np.arange(-span, span + step, step)
+    seeds = np.stack(np.meshgrid(lattice, lattice), axis=-1).reshape(-1, 2)
+    seeds = seeds + rng.uniform(-0.4, 0.4, seeds.shape) * step
+    seeds = seeds[(np.hypot(*seeds.T) < span * rng.uniform(0.7, 1.2, len(seeds))) & (rng.random(len(seeds)) < 0.85)]
+    if len(seeds) < 2:
+        return None
+    bent = [0.2 * step * smooth_noise(size, int(np.clip(size / step, 4, size // 2)), rng) for _ in range(2)]
+    places = np.stack([y - centre[0] + bent[0], x - centre[1] + bent[1]], axis=-1)
+    far, cell = cKDTree(seeds).query(places, k=min(4, len(seeds)))
+    radii = step * rng.uniform(0.45, 0.7) * np.exp(rng.normal(0, 0.2, len(seeds)))
+    inner, outer = np.sort((radii[cell] - far).astype(np.float32), axis=-1)[..., :-3:-1].transpose(2, 0, 1)
+    whole = _restricted(inner)
+    if whole is None:
+        return None
+    wall = step * rng.uniform(0.08, 0.34)
+    return whole, np.minimum(whole - wall, (inner - outer - wall * rng.uniform(0.4, 1)) / 2)
+
+
+def _restricted(field: Field) -> Field | None:
+    """A field above 0 on its largest connected part alone; None where that is of no good size."""
+    inside = field > 0
+    if not inside.any() or not SHARES[0] <= (inside := largest_part(inside)).mean() <= SHARES[1]:
+        return None
+    return np.where(inside, field, np.minimum(field, -0.5)).astype(np.float32)
+
+
+def _core(whole: Field, even: bool, rng: np.random.Generator) -> Field:
+    """A field within another: what lies deeper than an even wall, or a shape somewhere inside."""
     deepest = float(whole.max())
     wall = deepest * rng.uniform(0.08, 0.6)
-    if rng.random() < 0.45:
+    if even:
         return whole - wall
     ys, xs = np.nonzero(whole > 0.35 * deepest)
     at = int(rng.integers(len(ys)))
