@@ -1,8 +1,8 @@
 """Objects made of parts, and crowds: what is asked for is told by the prompt alone, not by what stands out.
 
-In a made-up picture an object has a core (a nucleus in a cell, a cord in its sheath), or is a clump of walls around many
-cores (sheaths of nerve fibres, spongy bone), `clump_fields`, and may stand among others of its kind, `Compound`. On a
-real picture the labelled object is copied beside itself, `copies_beside`.
+In a made-up picture an object has a core (a nucleus in a cell, a cord in its sheath), or is a clump of walls around
+many cores (sheaths of nerve fibres, spongy bone), `clump_fields`, and may stand among others of its kind, `Compound`.
+On a real picture the labelled object is copied beside itself, `copies_beside`.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def clump_fields(size: int, rng: np.random.Generator) -> tuple[Field, Field] | N
     whole = _restricted(inner)
     if whole is None:
         return None
-    wall = step * rng.uniform(0.08, 0.34)
+    wall = max(1.0, step * rng.uniform(0.08, 0.34))
     return whole, np.minimum(whole - wall, (inner - outer - wall * rng.uniform(0.4, 1)) / 2)
 
 
