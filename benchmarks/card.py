@@ -1,4 +1,4 @@
-r"""What a model card shows, out of finished evaluations: tables by task, worst cases, calibration, training.
+r"""The pictures of a model card, out of finished evaluations: worst cases, calibration, training.
 
     python benchmarks/card.py R/{test,external}/{box-jitter-0.05,point,clicks-5,propagate,memory-only-16} \
       --show mr_acdc em_axonmyelin ct_openkbp microscopy_dsb2018 --out docs/images/nano \
@@ -6,8 +6,8 @@ r"""What a model card shows, out of finished evaluations: tables by task, worst 
       docs/training/nano-{upright,upright-boxes,upright-boxes-2,upright-clicks,seventh,seventh-end}.jsonl \
       docs/training/nano-eighth-{parts,all,boxes,mean}.jsonl docs/training/nano.jsonl
 
-Prints the tables as Markdown. Several logs are drawn one after another. Cases are shown of those data sets only that
-`--show` names: their licence must allow it.
+Several logs are drawn one after another. Cases are shown of those data sets only that `--show` names: their licence
+must allow it. The card's tables are printed by benchmarks/tables.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from samed2.evaluate.report.figures import BASELINE_COLOURS, MUTED, add_legend, 
 from samed2.evaluate.report.gallery import given_prompts, kept_entries, read_entry
 from samed2.evaluate.report.pictures import draw_case
 from samed2.evaluate.report.plots import calibration_plot
-from samed2.evaluate.report.words import interval, number, signed
 from samed2.evaluate.results import Results
 from samed2.io.atomic import atomic_path
 
@@ -38,14 +37,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of results")
     parser.add_argument("--log", nargs="+", type=Path, default=[], help="log.jsonl of training runs, in order")
-    parser.add_argument("--baseline", default="ellipse", help="the baseline in the tables")
     parser.add_argument("--show", nargs="*", default=[], help="data sets whose cases may be shown")
     parser.add_argument("--worst", type=int, default=12, help="how many of the worst cases are shown")
     parser.add_argument("--out", type=Path, required=True, help="folder of the pictures")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     runs = [Results.load(folder) for folder in options.runs]
-    print(summary(runs, options.baseline), by_task(runs, options.baseline), sep="\n\n")
     written = {"calibration.png": calibration(runs)}
     if sheet := failures(runs, options.show, options.worst):
         written["failures.jpg"] = sheet
@@ -55,41 +52,6 @@ def main() -> None:
         with atomic_path(options.out / name) as path:
             Path(path).write_bytes(data)
         Console(stderr=True).print(f"wrote {options.out / name}")
-
-
-def summary(runs: list[Results], baseline: str) -> str:
-    """A row per run: macro Dice with its interval, the baseline, calibration."""
-    lines = [
-        f"| split | protocol | objects | Dice | {baseline} | gain | ECE, Spearman |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for run in runs:
-        found, config = run.summary, run.config
-        other = run.baselines.get(baseline, {}).get("macro_dice")
-        sure = run.document.get("calibration") or {}
-        cells = [
-            "/".join(config["splits"]),
-            config["protocol"],
-            str(len(run.tasks)),
-            f"{number(found['macro_dice'], 4)} {interval(found['macro_dice_ci'])}",
-            "-" if other is None else number(other, 4),
-            "-" if other is None else signed(found["macro_dice"] - other, 4),
-            f"{number(sure.get('ece'))}, {number(sure.get('spearman'), 2)}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def by_task(runs: list[Results], baseline: str) -> str:
-    """A row per task: mean Dice with the run's own interval, and the baseline's."""
-    lines = [f"| object | split | cases | Dice | {baseline} |", "|---|---|---|---|---|"]
-    for run in runs:
-        split, others = "/".join(run.config["splits"]), run.baselines.get(baseline, {}).get("tasks", {})
-        for task, found in run.tasks.items():
-            mean = f"{number(found['dice'])} {interval(found['dice_ci'])}"
-            other = number(others.get(task, {}).get("dice"))
-            lines.append(f"| {task} | {split} | {found['cases']} | {mean} | {other} |")
-    return "\n".join(lines)
 
 
 def calibration(runs: list[Results]) -> bytes:
