@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from samed2.data.synthetic import synthetic_clip, synthetic_pair
 from samed2.data.synthetic_parts import ASKED, clump_fields, copies_beside, draw_compound, recoloured
-from samed2.data.synthetic_shapes import COMPOUND, SHAPES, SIMPLE, radial_field
+from samed2.data.synthetic_shapes import COMPOUND, SHAPES, SIMPLE, band_field, radial_field
 
 EIGHT = np.ones((3, 3), dtype=bool)
 
@@ -49,6 +49,20 @@ def test_of_clumps_mostly_the_walls_are_asked_for():
     whole, cores = next(f for s in range(9) if (f := clump_fields(96, np.random.default_rng(s))) is not None)
     asked = [draw_compound(whole, np.random.default_rng(seed), cores).asked for seed in range(60)]
     assert set(asked) == {"whole", "shell"} and asked.count("shell") > 40
+
+
+def test_what_is_asked_for_is_in_one_part():
+    """The two sides of a long sheath are not: its core is asked for then."""
+    bands = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        whole = band_field(96, (48.0, 48.0), 24.0, rng)
+        compound = draw_compound(whole, rng)
+        found = compound.target(whole > 0, compound.core > 0)
+        parts = np.sort(np.bincount(ndimage.label(found, structure=EIGHT)[0].ravel())[1:])
+        bands += compound.asked == "core"
+        assert compound.asked != "shell" or parts[-1] > 0.9 * parts.sum()
+    assert bands > 20
 
 
 def test_neighbours_touch_but_leave_each_other_free():

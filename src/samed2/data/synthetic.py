@@ -151,7 +151,7 @@ class _Scene:
             colours += rng.normal(0, 0.1, (labels, 3)) + rng.normal(0, 0.08, 3)
         twins = [i for i in range(first, first + self.behind) if i not in shown and rng.random() < 0.4]
         if self.compound is not None:
-            gap = rng.uniform(0.1, 0.5) * (1 if rng.random() < np.clip(1 - tones[own], 0.1, 0.9) else -1)
+            gap = rng.uniform(0.06, 0.5) * (1 if rng.random() < np.clip(1 - tones[own], 0.1, 0.9) else -1)
             colours[own + 1] = colours[own] + gap + rng.normal(0, 0.08, 3) * (np.ptp(colours[own]) > 0)
             if self.compound.asked == "shell" and rng.random() < HOLLOW:
                 outside = shown[int(rng.integers(len(shown)))] if len(shown) else 0

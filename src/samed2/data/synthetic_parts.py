@@ -17,13 +17,14 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from samed2.data.synthetic_regions import EIGHT, SHARES, Mask, largest_part
-from samed2.data.synthetic_shapes import Field, blob_field, radial_field, smooth_noise
+from samed2.data.synthetic_shapes import Field, blob_field, radial_field, smooth_noise, tube_field
 
 Asked = Literal["whole", "core", "shell"]
 ASKED: tuple[Asked, ...] = ("whole", "core", "shell")
 EVEN = (0.4, 0.25, 0.35)  # chances of `ASKED` where the wall around the core is even: a sheath, as often as not
 UNEVEN = (0.68, 0.27, 0.05)  # where the core lies anywhere: a nucleus
 CLUMP = (0.15, 0.0, 0.85)  # where there are many cores
+CORES = (radial_field, blob_field, tube_field)
 NEIGHBOURS = 7  # most others of its kind
 RIM = 3  # pixels of its surroundings that are copied with an object, softly
 VISIBLE = 0.75  # of a copy that others cover in part: the least that is left of one that is asked for
@@ -55,6 +56,8 @@ def draw_compound(whole: Field, rng: np.random.Generator, cores: Field | None = 
     core = _core(whole, even, rng) if cores is None else cores
     chances = CLUMP if cores is not None else EVEN if even else UNEVEN
     asked = ASKED[int(rng.choice(3, p=chances))] if np.count_nonzero(core > 0) > 8 else "whole"
+    if asked == "shell" and not _in_one_part((whole > 0) & ~(core > 0)):  # the two sides of a long sheath
+        asked = "core" if cores is None else "whole"
     others, within = [], []
     count = int(rng.integers(1, NEIGHBOURS + 1)) if rng.random() < 0.5 else 0
     inside = whole > 0
@@ -109,6 +112,11 @@ def _restricted(field: Field) -> Field | None:
     return np.where(inside, field, np.minimum(field, -0.5)).astype(np.float32)
 
 
+def _in_one_part(mask: Mask) -> bool:
+    """Whether a mask is connected but for specks."""
+    return bool(mask.any() and np.count_nonzero(largest_part(mask)) > 0.9 * np.count_nonzero(mask))
+
+
 def _core(whole: Field, even: bool, rng: np.random.Generator) -> Field:
     """A field within another: what lies deeper than an even wall, or a shape somewhere inside."""
     deepest = float(whole.max())
@@ -118,7 +126,7 @@ def _core(whole: Field, even: bool, rng: np.random.Generator) -> Field:
     ys, xs = np.nonzero(whole > 0.35 * deepest)
     at = int(rng.integers(len(ys)))
     radius = math.sqrt(np.count_nonzero(whole > 0) / math.pi) * rng.uniform(0.35, 0.8)
-    shape = radial_field if rng.random() < 0.7 else blob_field
+    shape = CORES[int(rng.choice(len(CORES), p=(0.5, 0.25, 0.25)))]
     thin = min(wall, 0.15 * deepest)
     return np.minimum(shape(len(whole), (float(ys[at]), float(xs[at])), radius, rng), whole - thin)
 

@@ -87,7 +87,7 @@ def band_field(size: int, centre: tuple[float, float], radius: float, rng: np.ra
 
 SHAPES = (radial_field, blob_field, tube_field, ring_field, band_field)
 SIMPLE = (0.45, 0.3, 0.12, 0.13, 0.0)
-COMPOUND = (0.4, 0.22, 0.1, 0.06, 0.22)
+COMPOUND = (0.36, 0.2, 0.1, 0.04, 0.3)
 
 
 def shape_field(size: int, rng: np.random.Generator, reach: float = 0.5, chances: tuple[float, ...] = SIMPLE) -> Field:
