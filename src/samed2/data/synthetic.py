@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from samed2.data.synthetic_parts import Compound, clump_fields, draw_compound
-from samed2.data.synthetic_regions import EIGHT, Mask, good_part, picture_shape, synthetic_mask
+from samed2.data.synthetic_regions import EIGHT, Mask, good_part, only_on, picture_shape, synthetic_mask
 from samed2.data.synthetic_shapes import COMPOUND, SIMPLE, Field, shape_field, smooth_noise
 from samed2.errors import InputError
 
@@ -120,7 +120,7 @@ class _Scene:
             field = shape_field(self.size, rng, chances=self.chances)
             mask = good_part(field > 0, rng)
             if mask is not None:
-                return np.where(mask, field, np.minimum(field, -0.5)).astype(np.float32)
+                return only_on(mask, field)
         y, x = np.mgrid[: self.size, : self.size]
         return (0.2 * self.size - np.hypot(y - self.size / 2, x - self.size / 2)).astype(np.float32)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from samed2.data.synthetic_regions import EIGHT, SHARES, Mask, largest_part
+from samed2.data.synthetic_regions import EIGHT, SHARES, Mask, largest_part, only_on
 from samed2.data.synthetic_shapes import Field, blob_field, radial_field, smooth_noise, tube_field
 
 Asked = Literal["whole", "core", "shell"]
@@ -109,7 +109,7 @@ def _restricted(field: Field) -> Field | None:
     inside = field > 0
     if not inside.any() or not SHARES[0] <= (inside := largest_part(inside)).mean() <= SHARES[1]:
         return None
-    return np.where(inside, field, np.minimum(field, -0.5)).astype(np.float32)
+    return only_on(inside, field)
 
 
 def _in_one_part(mask: Mask) -> bool:

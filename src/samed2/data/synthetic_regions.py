@@ -118,6 +118,11 @@ def largest_part(mask: Mask) -> Mask:
     return np.asarray(labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1)
 
 
+def only_on(mask: Mask, field: Field) -> Field:
+    """A field that is below 0 wherever the mask is not."""
+    return np.where(mask, field, np.minimum(field, -0.5)).astype(np.float32)
+
+
 def filled(mask: Mask) -> Mask:
     """The mask without holes."""
     filled: Mask = ndimage.binary_fill_holes(mask)
