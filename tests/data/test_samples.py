@@ -54,6 +54,19 @@ def test_first_points_are_inside_whatever_the_view(sampler):
             assert target[round(float(y)), round(float(x))] > 0 or target.max() < 0.6
 
 
+def test_details_show_a_piece_of_the_object_and_some_of_its_outline(sampler):
+    """Larger than as a whole, with object and surroundings in view; other prompts are seen as without details."""
+    plan = PLAN.model_copy(update={"detail": 1.0})
+    pairs = zip(rows(sampler, plan, 24, prompt="mask"), rows(sampler, count=24, prompt="mask"), strict=True)
+    hidden = []
+    for (_, near), (_, whole) in pairs:
+        assert 0 < near.target.mean() < 1 and near.present.all()
+        hidden.append(float(near.hidden) > float(whole.hidden))
+    assert np.mean(hidden) > 0.7
+    for (_, near), (_, whole) in zip(rows(sampler, plan), rows(sampler), strict=True):
+        assert torch.equal(near.pixels, whole.pixels)
+
+
 def test_what_a_view_cuts_off_is_counted(sampler):
     found = [row for _, row in rows(sampler, count=40, prompt="point")]
     hidden = torch.cat([row.hidden for row in found])

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from samed2.data.augment import ViewRange, apply_intensity, draw_angle, draw_intensity, draw_view
 from samed2.data.cases import Case, LoadedCase
@@ -36,6 +37,7 @@ LARGE_CASE = 64 * 2**20  # of a larger one only what is asked for is read
 WINDOW_FRAMES, WINDOW_SIDE = 16, 128  # what windows are taken from: frames of a case, about so many pixels a side
 LOOKS = (0.15, 1.0)  # limits of the side of a view around a click, over the frame's longer side
 CLICKED = 0.6  # share of rows with points that are seen through such a view
+DETAILS = (0.35, 0.9)  # limits of the side of a view of a part of an object, over the longer side of its box
 FOLLOWED = (1.4, 1.9)  # side of a view that follows an object, over the longer side of its box
 
 Mask = NDArray[np.bool_]
@@ -187,6 +189,8 @@ def render(clip: Clip, opened: Opened, plan: BatchPlan, shared: Shared) -> Rende
         view = draw_whole(row.content(clip.middle), plan, shared.flip, rng)
     elif shared.prompt == "point" and rng.random() < CLICKED:
         view = draw_click_view(part, height, width, plan, rng)
+    elif shared.prompt == "mask" and plan.detail and rng.random() < plan.detail:
+        view = draw_detail_view(part, plan, rng)
     else:
         view = draw_view(box, size, shared.limits, rng)
     middle, shift = len(clip.frames) // 2, 0
@@ -259,13 +263,30 @@ def draw_click_view(part: Mask, height: int, width: int, plan: BatchPlan, rng: n
     cy, cx = divmod(place, width)
     most = plan.image_size * math.sqrt(np.count_nonzero(part) / MIN_PIXELS)  # the object keeps some pixels
     side = math.exp(rng.uniform(math.log(LOOKS[0]), math.log(LOOKS[1]))) * max(height, width)
-    side = max(min(side, most), 16.0)
+    return _turned(View(cy + 0.5, cx + 0.5, max(min(side, most), 16.0), plan.image_size), plan, rng)
+
+
+def draw_detail_view(part: Mask, plan: BatchPlan, rng: np.random.Generator) -> View:
+    """A view of a piece of the object, with some of its outline.
+
+    Prediction looks at large objects so; see `samed2.predict.detail`.
+    """
+    outline = np.flatnonzero(part & ~ndimage.binary_erosion(part))
+    cy, cx = divmod(int(rng.choice(outline)), part.shape[1])
+    y0, x0, y1, x1 = bounds(part)
+    side = max(float(rng.uniform(*DETAILS)) * max(y1 - y0, x1 - x0), 16.0)
+    cy, cx = (cy + 0.5, cx + 0.5) + rng.uniform(-0.3, 0.3, 2) * side
+    return _turned(View(float(cy), float(cx), side, plan.image_size), plan, rng)
+
+
+def _turned(view: View, plan: BatchPlan, rng: np.random.Generator) -> View:
+    """A view turned, mirrored and stretched at random."""
     if not plan.augment:
-        return View(cy + 0.5, cx + 0.5, side, plan.image_size)
+        return view
     turn, by = rng.integers(4) * math.pi / 2, (rng.random() < 0.5) * rng.uniform(-math.pi / 6, math.pi / 6)
     angle = draw_angle(turn, by, plan.upright, rng)
     stretch = math.exp(rng.uniform(-0.15, 0.15))
-    return View(cy + 0.5, cx + 0.5, side, plan.image_size, angle, bool(rng.random() < 0.5), stretch)
+    return replace(view, angle=angle, flip_x=bool(rng.random() < 0.5), stretch=stretch)
 
 
 def move(view: View, before: View) -> torch.Tensor:

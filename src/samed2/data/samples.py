@@ -36,6 +36,7 @@ class BatchPlan(BaseModel):
         margin: limits of the side of a view around a box or mask, over the longer side of the box.
         upright: share of views around boxes and clicks that are turned by no more than 10 degrees; the others by any
             quarter turn and up to 30 degrees, for images that come in any orientation.
+        detail: share of rows with a mask alone that are seen through a view of a piece of the object.
         clips, frames: share of batches in which frames of volumes and videos are encoded with their neighbours, and
             how many frames are encoded together.
         absent: share of rows (not batches) whose frame lacks the object, in image and memory episodes.
@@ -58,6 +59,7 @@ class BatchPlan(BaseModel):
     prompts: dict[str, float] = {"box": 0.5, "point": 0.3, "box+point": 0.04, "mask": 0.08, "mask+point": 0.08}
     margin: tuple[float, float] = (1.25, 1.9)
     upright: float = Field(0.0, ge=0, le=1)
+    detail: float = Field(0.0, ge=0, le=1)
     clips: float = Field(0.2, ge=0, le=1)
     frames: int = Field(3, ge=1)
     absent: float = Field(0.05, ge=0, lt=1)
