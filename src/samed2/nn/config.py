@@ -28,6 +28,8 @@ class SAMed2Config(Sam2VideoConfig):
         streaming: whether the memory attention was trained on neighbouring frames, as SAM-2's checkpoints were; where
             not, propagation hands masks on instead.
         carried: whether it was trained with the last mask handed on beside that memory; then propagation does both.
+        details: whether it was trained on pieces of objects with a rough mask of them; then large objects in boxes are
+            looked at piece by piece.
         box_prior: "ellipse" also gives a box as the soft ellipse inscribed in it, as a mask prompt.
     """
 
@@ -43,6 +45,7 @@ class SAMed2Config(Sam2VideoConfig):
     box_prior: str = "none"
     streaming: bool = True
     carried: bool = False
+    details: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.adapter_layout not in LAYOUTS:

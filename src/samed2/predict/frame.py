@@ -9,6 +9,7 @@ import torch
 
 from samed2.predict.agreement import most_agreed
 from samed2.predict.closeup import ask_closely
+from samed2.predict.detail import ask_pieces
 from samed2.predict.recall import knows, recall_frame
 from samed2.predict.results import Answer, ObjectPrediction, unite
 from samed2.predict.rows import Row, clicked_parts, looks, plan_rows, refined
@@ -25,6 +26,7 @@ def predict_frame(scene: Scene, prompts: Prompts) -> list[ObjectPrediction]:
         if entry.frames():
             rows += plan_rows(object_id, entry, scan.height, scan.width, size, settings.margin, settings.zoom)
     rows, answers = look_closely(scene, rows)
+    answers = ask_pieces(scene, rows, answers)
     grouped: dict[int, list[Answer]] = {}
     for row, answer in zip(rows, answers, strict=True):
         grouped.setdefault(row.object_id, []).append(answer)

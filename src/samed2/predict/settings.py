@@ -20,6 +20,8 @@ class Settings:
             others agree with most is kept, then refined. More of them cost an encoding each.
         closeups: how many views, each a step wider than the one before, show the answer to clicks once more; their mean
             is the answer.
+        details: along the longer side of a large object in a box, the pieces that are looked at once more, nearer, by
+            models that were trained for it; 1 leaves the first answer as it is.
         fill_holes, min_area: clean-up in pixels, see `clean`; 0 leaves the mask alone.
         memory: use the predictor's memory, when it has one.
         memories: how many entries to read for each view.
@@ -39,6 +41,7 @@ class Settings:
     margin: float = 1.3
     looks: tuple[float, ...] = (1.0, 0.7, 0.5, 0.35, 0.25, 0.17)
     closeups: int = 4
+    details: int = 2
     fill_holes: int = 0
     min_area: int = 0
     memory: bool = True
@@ -58,6 +61,7 @@ class Settings:
             "neighbours": 1,
             "pool": 1,
             "closeups": 1,
+            "details": 1,
         }
         for name, least in wanted.items():
             if not getattr(self, name) >= least:

@@ -26,7 +26,7 @@ from samed2.train.recipe import ModelRecipe, NoiseRecipe, Recipe
 
 PRESETS = {"nano": nano_config, "micro": micro_config}
 # fields that may differ from the weights' own configuration
-CHANGEABLE = ("streaming", "carried", "box_prior", "box_tokens", "pixel_mean", "pixel_std", "adapter_dim")
+CHANGEABLE = ("streaming", "carried", "details", "box_prior", "box_tokens", "pixel_mean", "pixel_std", "adapter_dim")
 
 
 def build_model(recipe: Recipe) -> SAMed2Model:
