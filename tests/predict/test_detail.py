@@ -104,7 +104,7 @@ def test_pieces_without_any_of_the_object_are_not_asked_for():
         (Oracle(details=1), boxed(BOXES[0])),
         (Oracle(trained=False), boxed(BOXES[0])),
         (Oracle(multimask=True), boxed(BOXES[0])),
-        (Oracle(), boxed((20.0, 20.0, 80.0, 70.0))),  # the view shows every pixel
+        (Oracle(), boxed((20.0, 20.0, 60.0, 55.0))),  # the view shows every pixel
         (Oracle(), Row(1, View(150, 200, 400, SIZE), [(150.0, 200.0, True)])),
     ],
     ids=["switched off", "not trained for it", "proposals", "small", "clicks"],

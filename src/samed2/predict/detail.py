@@ -18,9 +18,10 @@ from samed2.predict.rows import Row
 from samed2.predict.scene import Scene
 from samed2.predict.zoom import View
 
-LARGE = 1.3  # side of a view in frame pixels, over that in model pixels, from which there is more to see
+LARGE = 1.0  # side of a view in frame pixels, over that in model pixels, from which there is more to see
 SIDE = 1.4  # side of a piece's view over the piece
 RIM = 0.15  # share of half a view in which an answer fades out
+TRUST = 0.7  # weight of the pieces against the first answer (tuned on `val`)
 CERTAIN = 8.0  # logits are cut there before their mean is taken
 TOGETHER = 16  # pieces that are asked for at a time: each answer is a map of the whole frame
 
@@ -66,7 +67,7 @@ def _detailed(scene: Scene, row: Row, answer: Answer) -> Answer:
             share = _share(piece.view, *first.shape)
             total += share * near.logits[0].clip(-CERTAIN, CERTAIN)
             weight += share
-    seen = np.minimum(weight, 1)
+    seen = TRUST * np.minimum(weight, 1)
     logits = seen * total / np.maximum(weight, 1e-6) + (1 - seen) * first
     return replace(answer, logits=logits[None])
 
