@@ -4,7 +4,8 @@ r"""The pictures of a model card, out of finished evaluations: worst cases, cali
       --show mr_acdc em_axonmyelin ct_openkbp microscopy_dsb2018 --out docs/images/nano \
       --log docs/training/nano-{boxes,streams,recall,follow,prompts,fourth,long,fifth,clips,sixth,sixth-end}.jsonl \
       docs/training/nano-{upright,upright-boxes,upright-boxes-2,upright-clicks,seventh,seventh-end}.jsonl \
-      docs/training/nano-eighth-{parts,all,boxes,mean}.jsonl docs/training/nano.jsonl
+      docs/training/nano-eighth{-parts,-all,-boxes,-mean,}.jsonl \
+      docs/training/nano-ninth-{parts,all,mean,muon,boxes,follow}.jsonl docs/training/nano.jsonl
 
 Several logs are drawn one after another. Cases are shown of those data sets only that `--show` names: their licence
 must allow it. The card's tables are printed by benchmarks/tables.py.
