@@ -6,7 +6,8 @@ Against transformers: the same random weights (seeded, the object score raised s
 precision, in the setting that it knows: no adapters, the whole frame, SAM-2's streaming memory. `nano` has the shape
 of the built-in model, `tiny` is Hiera-T at 512 px.
 Fast against exact, both with `--neighbours 3`: fp32 with temporal adapters that all see the neighbours, against what
-`samed2 segment --fast` does: bf16, and neighbours for the first adapter alone. `nano` is here the built-in model as it
+`samed2 segment --fast` does: bf16 but for the decoder, neighbours for the first adapter alone, and a streaming memory
+of four recent frames instead of six. `nano` is here the built-in model as it
 is used, each object in a view that follows it; `tiny` has fresh adapters, which change nothing yet, and looks at the
 whole frame. All see the same moving discs on noise. Peak memory is that of a process of its own for each side.
 """
@@ -167,7 +168,7 @@ def run_ours(model: Any, frames: np.ndarray, boxes: list[Any], side: str, whole:
     from samed2.io import Scan, resolve_window
     from samed2.predict.engine import Engine
     from samed2.predict.propagation import propagate
-    from samed2.predict.settings import Settings
+    from samed2.predict.settings import FAST, Settings
     from samed2.predict.tracking import Tracking
     from samed2.prompts import Prompts
 
@@ -181,7 +182,7 @@ def run_ours(model: Any, frames: np.ndarray, boxes: list[Any], side: str, whole:
     streamed = Tracking(follow=False, carry="memory", stream=True, drop=0.0, patience=0)
     tracking = streamed if whole else Tracking()
     masks = np.zeros((len(frames), len(boxes), *frames.shape[1:]), bool)
-    settings = Settings(zoom=not whole, neighbours=1 if compatible else 3, shallow=side == "fast")
+    settings = Settings(zoom=not whole, neighbours=1 if compatible else 3, **(FAST if side == "fast" else {}))
     start = time.perf_counter()
     for frame, found in propagate(engine, scan, prompts, resolve_window(scan), settings, tracking, None, "forward"):
         for prediction in found:

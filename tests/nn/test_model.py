@@ -13,7 +13,7 @@ from tests.nn.tiny import SIDE, images, sam2_settings, tiny_config, tiny_model
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
 from samed2.nn import Features, PromptTensors, SAMed2Model
-from samed2.nn.adapter import TemporalAdapter
+from samed2.nn.adapter import TemporalAdapter, inner_frames
 
 GRID = SIDE // 16
 
@@ -121,11 +121,20 @@ def test_a_clip_does_not_know_its_batch(model: SAMed2Model, frames: int) -> None
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("frames", [3, 4, 6])
 @pytest.mark.parametrize("blocks", [[0], [2], [4], [6], []], ids=str)
-def test_one_adapter_is_never_deeper_than_shallow(blocks: list[int]) -> None:
-    model, clips = tiny_model(adapter_blocks=blocks), images(2, 3)
+def test_one_adapter_is_never_deeper_than_shallow(blocks: list[int], frames: int) -> None:
+    model, clips = tiny_model(adapter_blocks=blocks), images(2, frames)
     for shallow, deep in zip(model.encode(clips, shallow=True), model.encode(clips), strict=True):
-        torch.testing.assert_close(shallow, deep[1::3], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(shallow, inner_frames(deep, frames), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_long_shallow_clips_are_short_ones_after_each_other(model: SAMed2Model) -> None:
+    clip = images(1, 6)
+    threes = torch.cat([clip[:, start : start + 3] for start in range(4)])
+    for long, short in zip(model.encode(clip, shallow=True), model.encode(threes, shallow=True), strict=True):
+        torch.testing.assert_close(long, short, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -155,9 +164,9 @@ def test_gradients_of_adapters_hold_in_every_precision(frames: int, precision: s
     torch.testing.assert_close(found.double(), exact.conv.weight.grad, atol=0.03 * scale, rtol=0)
 
 
-@pytest.mark.parametrize(("frames", "layout"), [(1, "frames"), (5, "frames"), (3, "released")])
-def test_shallow_wants_clips_of_three(frames: int, layout: str) -> None:
-    with pytest.raises(ValueError, match=f"clips of {frames} frames, wanted 3"):
+@pytest.mark.parametrize(("frames", "layout"), [(1, "frames"), (2, "frames"), (3, "released")])
+def test_shallow_wants_clips_of_three_or_more(frames: int, layout: str) -> None:
+    with pytest.raises(ValueError, match=f"clips of {frames} frames, wanted at least 3"):
         tiny_model(adapter_layout=layout).encode(images(1, frames), shallow=True)
 
 

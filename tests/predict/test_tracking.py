@@ -11,9 +11,10 @@ from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenc
 
 from samed2.errors import InputError
 from samed2.io import Scan, resolve_window
+from samed2.nn.streaming import read
 from samed2.predict.engine import Engine
 from samed2.predict.propagation import propagate
-from samed2.predict.settings import Settings
+from samed2.predict.settings import FAST, Settings
 from samed2.predict.tracking import Tracker, Tracking
 from samed2.prompts import Prompts
 
@@ -179,6 +180,24 @@ def test_tracks_stay_small(engine, film, most):
     assert sizes == [min(frame, most + 1) for frame in range(FRAMES)]
 
 
+@pytest.mark.parametrize(("recent", "maps"), [(None, 7), (6, 7), (9, 7), (4, 5), (0, 1)])
+def test_as_many_recent_frames_are_read_as_asked_for(engine, film, recent, maps):
+    tracker = track(engine, film, [1], recent=recent)
+    for _ in range(9):
+        next(iter(tracker))
+    kept = tracker._objects[1].track
+    tokens = read(engine.model, [kept], 9, False, FRAMES, recent=recent)
+    assert tokens is not None and tokens.memory.shape[1] == maps
+    assert tokens.pointers is not None and tokens.pointers.shape[1] == 9 * 128 // 64  # all frames'
+
+
+def test_recent_frames_that_are_not_read_change_nothing(engine, film):
+    full, few = (list(track(engine, film, [1, 2], recent=recent)) for recent in (None, 3))
+    for (frame, exact), (_, quick) in zip(full, few, strict=True):
+        same = [np.array_equal(a.logits, b.logits) for a, b in zip(exact, quick, strict=True)]
+        assert all(same) if frame <= 4 else not any(same)  # both objects are prompted on frame 0, which is always read
+
+
 @pytest.mark.parametrize(
     ("values", "words"), [({"carry": "hope"}, "hope"), ({"margin": 0.5}, "margin"), ({"patience": -1}, "patience")]
 )
@@ -187,10 +206,38 @@ def test_bad_tracking_is_named(values, words):
         Tracking(**values)
 
 
-def test_fast_setting_follows_the_same_object(engine, film):
-    """bf16 and pooled memory: nearly the same masks, from the model of the exact one."""
+def test_a_negative_number_of_recent_frames_is_named():
+    with pytest.raises(InputError, match="recent: got -1, wanted at least 0"):
+        Settings(recent=-1)
+
+
+@pytest.mark.parametrize("settings", [{"recent": FAST["recent"]}, {"pool": 2}], ids=str)
+def test_fast_setting_follows_the_same_object(engine, film, settings):
+    """bf16 and less memory: nearly the same masks, from the model of the exact one."""
     fast = Engine(engine.model, "cpu", "bf16")
     assert fast.model is engine.model
-    for (_, exact), (_, quick) in zip(track(engine, film, [1, 2]), track(fast, film, [1, 2], pool=2), strict=True):
+    for (_, exact), (_, quick) in zip(track(engine, film, [1, 2]), track(fast, film, [1, 2], **settings), strict=True):
         for a, b in zip(exact, quick, strict=True):
             assert a.mask.shape == b.mask.shape and (a.mask == b.mask).mean() > 0.9
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_frames_encoded_ahead_are_those_encoded_alone(film, reverse):
+    """With neighbours that the first adapter alone sees, several frames go through the encoder as one clip."""
+    model = tiny_model(hidden=128)
+    for name, value in model.named_parameters():
+        if name.endswith("adapter.up.weight"):
+            value.data.normal_(0, 0.3, generator=torch.Generator().manual_seed(1))
+    model.mask_decoder.pred_obj_score_head.proj_out.bias.data += 10
+    settings = Settings(zoom=False, neighbours=3, shallow=True)
+    tracking, box = Tracking(follow=False, carry="memory", patience=0), Prompts().add_box(1, 6, 10, 12, 40, 44)
+    ahead, alone = (
+        Tracker(Engine(model, "cpu", "fp32"), film, box, resolve_window(film, None), settings, tracking, None, reverse)
+        for _ in range(2)
+    )
+    seen = []
+    for frame, (found,) in ahead:
+        (wanted,) = alone.step(frame)
+        np.testing.assert_allclose(found.logits, wanted.logits, atol=2e-3)
+        seen.append(frame)
+    assert seen == (list(range(6, -1, -1)) if reverse else list(range(6, FRAMES)))

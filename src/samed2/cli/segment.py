@@ -109,6 +109,8 @@ def segment(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
 ) -> None:
     """Segment what is boxed, pointed at, masked or remembered, and write the masks on each image's own grid."""
+    from samed2.predict.settings import FAST
+
     objects, tasks = parse_objects(box or [], point or [], mask or [], names or []), parse_tasks(recall or [])
     if tasks and names:
         raise InputError("--object: with --recall an object is named as in NAME=TASK")
@@ -121,7 +123,7 @@ def segment(
         "zoom": zoom,
         "mirror": mirror,
         "neighbours": neighbours,
-        "shallow": fast,
+        **(FAST if fast else {}),
         "fill_holes": fill_holes,
         "min_area": min_area,
         **({"task": task} if task else {}),

@@ -41,11 +41,12 @@ class TemporalAdapter(nn.Module):
             raise ValueError(f"{tokens.shape[0]} maps cannot be split into clips of {num_frames} frames")
         return tokens + self._raise(self._convolve(self._lower(tokens), num_frames))
 
-    def middle(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The same for the middle frames of clips of three alone, (B*3, H, W, C) -> (B, H, W, C)."""
-        clips = self._lower(tokens).unflatten(0, (-1, 3)).flatten(1, 2)  # [b, 3*c, h, w]
+    def inner(self, tokens: torch.Tensor, num_frames: int) -> torch.Tensor:
+        """The same for all but the first and last frames of clips, (B*T, H, W, C) -> (B*(T-2), H, W, C)."""
+        clips = self._lower(tokens).unflatten(0, (-1, num_frames))  # [b, t, c, h, w]
+        threes = torch.cat([clips[:, :-2], clips[:, 1:-1], clips[:, 2:]], dim=2).flatten(0, 1)  # [b*(t-2), 3*c, h, w]
         weight = self.conv.weight.transpose(1, 2).flatten(1, 2)
-        return tokens[1::3] + self._raise(F.conv2d(clips, weight, self.conv.bias, padding=1))
+        return inner_frames(tokens, num_frames) + self._raise(F.conv2d(threes, weight, self.conv.bias, padding=1))
 
     def still(self, tokens: torch.Tensor) -> torch.Tensor:
         """The same for frames (B, H, W, C) whose neighbours look just like them, all of them to infinity."""
@@ -64,3 +65,8 @@ class TemporalAdapter(nn.Module):
         if num_frames == 2 and torch.is_grad_enabled():
             clips = F.pad(clips, (0, 0, 0, 0, 0, 1))  # oneDNN: of two slices bf16 gradients are noise
         return self.conv(clips)[:, :, :num_frames].transpose(1, 2).flatten(0, 1)
+
+
+def inner_frames(maps: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """All but the first and last maps of clips of T, (B*T, ...) -> (B*(T-2), ...)."""
+    return maps.unflatten(0, (-1, num_frames))[:, 1:-1].flatten(0, 1)

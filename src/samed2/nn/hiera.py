@@ -19,7 +19,7 @@ from transformers.models.sam2.modeling_sam2 import (
     window_unpartition,
 )
 
-from samed2.nn.adapter import TemporalAdapter
+from samed2.nn.adapter import TemporalAdapter, inner_frames
 
 
 class HieraBlock(Sam2MultiScaleBlock):
@@ -38,8 +38,8 @@ class HieraBlock(Sam2MultiScaleBlock):
     ) -> torch.Tensor:
         """(B*T, H, W, C_in) -> (B*T, H', W', C_out); `num_frames` is T.
 
-        With `shallow` the first block that has an adapter gives the middle frames of clips of three alone, (B, H', W',
-        C_out), and the adapters after it take the neighbours to look like them.
+        With `shallow` the first block that has an adapter leaves out the first and last frames of the clips, (B*(T-2),
+        H', W', C_out), and the adapters after it take neighbours to look like the frame itself.
         """
         normed = self.layer_norm1(hidden_states)
         residual = hidden_states
@@ -50,7 +50,7 @@ class HieraBlock(Sam2MultiScaleBlock):
             if not shallow:
                 attended = self.adapter(attended, num_frames)
             elif self.first:
-                attended, residual = self.adapter.middle(attended), residual[1::3]
+                attended, residual = self.adapter.inner(attended, num_frames), inner_frames(residual, num_frames)
             else:
                 attended = self.adapter.still(attended)
         hidden_states = residual + attended
@@ -107,14 +107,14 @@ def feature_maps(
 ) -> list[torch.Tensor]:
     """The encoder's maps of (B*T, 3, S, S) pixels, (B*T, d, S/4, S/4), (.., S/8, ..) and (.., S/16, ..).
 
-    With `shallow` those of the B middle frames, see `HieraBlock`.
+    With `shallow` those of the B*(T-2) inner frames, see `HieraBlock`.
 
     The same sums as its forward, without the codes of places that its neck computes for every map and nobody reads.
     """
     neck = encoder.neck
     stages = encoder.backbone(pixels, num_frames=num_frames, shallow=shallow).intermediate_hidden_states
     if shallow:  # before the first adapter all frames are there
-        stages = [stage[1::3] if len(stage) == len(pixels) else stage for stage in stages]
+        stages = [inner_frames(stage, num_frames) if len(stage) == len(pixels) else stage for stage in stages]
     maps: list[torch.Tensor] = []
     for number, conv in zip(reversed(range(len(stages))), neck.convs, strict=True):
         lateral = conv(stages[number].permute(0, 3, 1, 2))

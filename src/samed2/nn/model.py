@@ -68,11 +68,11 @@ class SAMed2Model(Sam2VideoModel):
         Args:
             pixels: (B, T, 3, S, S), normalised with the config's mean and deviation; the T frames of a clip
                 are neighbours in true order. T = 1 for single images.
-            shallow: of clips of three the middle frames alone; only the first adapter sees their neighbours, those
-                after it take them to look like the frame itself. Nearly as quick as frames alone.
+            shallow: of clips of three or more all but the first and last frames; only the first adapter sees their
+                neighbours, those after it take them to look like the frame itself. Nearly as quick as frames alone.
 
         Returns:
-            `Features` of the B*T frames, clip by clip; with `shallow` of the B middle ones.
+            `Features` of the B*T frames, clip by clip; with `shallow` of the B*(T-2) inner ones.
 
         Raises:
             ValueError: for another number of axes, a side that does not fit the model, or clips that are not as
@@ -81,8 +81,10 @@ class SAMed2Model(Sam2VideoModel):
         if pixels.ndim != 5 or pixels.shape[-1] != pixels.shape[-2]:
             raise ValueError(f"pixels: got shape {tuple(pixels.shape)}, wanted (B, T, 3, S, S)")
         frames = pixels.shape[1]
-        if shallow and (frames != 3 or self.config.adapter_layout != "frames"):
-            raise ValueError(f"shallow: got clips of {frames} frames, wanted 3, and adapters in layout 'frames'")
+        if shallow and (frames < 3 or self.config.adapter_layout != "frames"):
+            raise ValueError(
+                f"shallow: got clips of {frames} frames, wanted at least 3, and adapters in layout 'frames'"
+            )
         high, mid, low = feature_maps(self.vision_encoder, pixels.flatten(0, 1), frames, shallow)
         return Features(self.mask_decoder.conv_s0(high), self.mask_decoder.conv_s1(mid), low)
 

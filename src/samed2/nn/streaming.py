@@ -90,14 +90,22 @@ def closest(frame: int, prompted: Sequence[int], limit: int) -> list[int]:
     return chosen + rest[: limit - len(chosen)]
 
 
-def structure(model: SAMed2Model, track: Track, frame: int, reverse: bool, total: int) -> tuple[tuple[int, ...], ...]:
-    """What tells whether two tracks can be read together: the offsets of their features and pointers."""
-    features, pointers = _sources(model, track, frame, reverse, total)
+def structure(
+    model: SAMed2Model, track: Track, frame: int, reverse: bool, total: int, recent: int | None = None
+) -> tuple[tuple[int, ...], ...]:
+    """What tells whether two tracks can be `read` together: the offsets of their features and pointers."""
+    features, pointers = _sources(model, track, frame, reverse, total, recent)
     return tuple(o for o, _ in features), tuple(o for o, _ in pointers)
 
 
 def read(
-    model: SAMed2Model, tracks: Sequence[Track], frame: int, reverse: bool, total: int, pool: int = 1
+    model: SAMed2Model,
+    tracks: Sequence[Track],
+    frame: int,
+    reverse: bool,
+    total: int,
+    pool: int = 1,
+    recent: int | None = None,
 ) -> Tokens | None:
     """The memory tokens of tracks of one structure, None where nothing is known yet.
 
@@ -105,8 +113,10 @@ def read(
         frame: about to be looked at. reverse: frames are visited from last to first.
         total: frames of the whole scan, by which distances of pointers are scaled.
         pool: by what the features of the tracks were `pooled`.
+        recent: features of at most so many frames before are read, beside those of prompted ones; None reads as many
+            as the model was made for (6). Pointers are all read.
     """
-    sources = [_sources(model, track, frame, reverse, total) for track in tracks]
+    sources = [_sources(model, track, frame, reverse, total, recent) for track in tracks]
     features, pointers = sources[0]
     if not features:
         return None
@@ -143,10 +153,11 @@ def reach(model: SAMed2Model) -> int:
 
 
 def _sources(
-    model: SAMed2Model, track: Track, frame: int, reverse: bool, total: int
+    model: SAMed2Model, track: Track, frame: int, reverse: bool, total: int, recent: int | None
 ) -> tuple[list[tuple[int, Tensor]], list[tuple[int, Tensor]]]:
-    config = model.config
-    features = track.features(frame, reverse, int(model.num_maskmem), int(config.max_cond_frame_num))
+    config, slots = model.config, int(model.num_maskmem)
+    slots = slots if recent is None else min(slots, recent + 1)
+    features = track.features(frame, reverse, slots, int(config.max_cond_frame_num))
     return features, track.pointers(frame, reverse, min(total, int(config.max_object_pointers_in_encoder)))
 
 

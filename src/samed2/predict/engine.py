@@ -23,6 +23,7 @@ from samed2.predict.zoom import View, as_tensor, content_view, paste, sample, th
 
 CACHED_VIEWS = 64
 AHEAD_PIXELS = 1 << 17  # that go through the encoder together when frames are known to follow each other
+SHARING = 4  # shallow clips that follow each other go through the encoder together, whatever their size
 
 
 class Clip(NamedTuple):
@@ -112,8 +113,14 @@ class Engine:
         features = self.features(scan, frame, [row.view for row in rows], window, settings)
         recalled = self.recalled(scan, features, settings, memory)
         with self.autocast():
-            conditioned = features._replace(low=self.model.condition(features.low, recalled))
-            return self.model.decode(conditioned, to_tensors(rows), multimask)
+            low = self.model.condition(features.low, recalled)
+        return self.decode(features._replace(low=low), rows, multimask)
+
+    def decode(self, features: Features, rows: list[Row], multimask: bool) -> Decoded:
+        """What the decoder makes of conditioned features, always in fp32: it takes little of the time, and most of what
+        masks lose by bf16 they lose here."""
+        exact = Features(*(level.float() for level in features))
+        return self.model.decode(exact, to_tensors(rows), multimask)
 
     def answers(self, scan: Scan, rows: list[Row], found: Decoded) -> list[Answer]:
         """The decoder's output for rows, brought to the frame."""
@@ -149,13 +156,16 @@ class Engine:
         """Encode the first of these frames together and keep them: small models spend most of their time between
         operations, so that many frames cost little more than one. Equal to encoding each alone, to rounding."""
         first = self._clip(scan, frames[0], settings)
-        count = max(1, self._together(first) // 2)  # fewer than of views that are needed at once: it saves memory
+        count = max(SHARING if first.shallow else 1, self._together(first) // 2)  # fewer than of views: it saves memory
         clips = [self._clip(scan, frame, settings) for frame in frames[:count]]
         keys = [(id(scan), clip, window, view) for clip in clips]
         if keys[0] in self._cache or len(keys) == 1 or self.store is not None:
             return
         looked = self._looked(scan, [f for clip in clips for f in clip.frames], window)
-        self._encode_together(scan, keys, [self._seen(looked, clip, view) for clip in clips])
+        if first.shallow:
+            self._encode_run(scan, sorted(keys, key=lambda key: key[1].frames[1]), looked)
+        else:
+            self._encode_together(scan, keys, [self._seen(looked, clip, view) for clip in clips])
 
     def features(self, scan: Scan, frame: int, views: list[View], window: Window, settings: Settings) -> Features:
         """Features of one frame through several views, one row each, from the cache where possible."""
@@ -185,6 +195,15 @@ class Engine:
             for number, key in enumerate(keys[start : start + most]):
                 self._cache[key] = (scan, Features(*(level[number : number + 1].clone() for level in found)))
 
+    def _encode_run(self, scan: Scan, keys: list[tuple[Any, ...]], looked: dict[int, torch.Tensor]) -> None:
+        """Encode shallow clips of frames that follow each other as one: what is done before neighbours are looked at
+        is done once for every frame."""
+        clips: list[Clip] = [key[1] for key in keys]
+        run = Clip((*(clip.frames[0] for clip in clips), *clips[-1].frames[1:]), 1, shallow=True)
+        found = self._middles(self._seen(looked, run, keys[0][3])[None], run)
+        for number, key in enumerate(keys):
+            self._cache[key] = (scan, Features(*(level[number : number + 1].clone() for level in found)))
+
     def _kept(self, scan: Scan, looked: dict[int, torch.Tensor], clip: Clip, window: Window, view: View) -> Features:
         """The embedding of a clip's middle frame, from disk where it is kept there."""
         if self.store is None:
@@ -205,7 +224,10 @@ class Engine:
         return torch.stack([three_channels(sample(looked[f], view)) for f in clip.frames])
 
     def _middles(self, seen: torch.Tensor, clip: Clip) -> Features:
-        """The embeddings (B rows) of the frames that clips like this one are of, from (B, T, 3, S, S) in [0, 1]."""
+        """The embeddings of the frames that clips like this one are of, from (B, T, 3, S, S) in [0, 1].
+
+        B rows; of shallow clips of more than three frames B*(T-2).
+        """
         with self.autocast():
             found = self.model.encode(((seen - self._mean) / self._std).to(self.device), shallow=clip.shallow)
         return found if clip.shallow else found.select(slice(clip.middle, None, len(clip.frames)))

@@ -31,6 +31,8 @@ class Settings:
             frame alone.
         shallow: only the first adapter sees neighbours, one on each side, at little more than the price of frames
             alone; where `neighbours` is 1 it changes nothing.
+        recent: earlier frames that the streaming memory of an object is read from, beside the prompted ones; None is as
+            many as the model was made for (6 in SAM-2), fewer are quicker.
         pool: memory maps of earlier frames are averaged over squares of so many cells before they are read; 1 is
             exact, 2 reads a quarter of the tokens.
         mirror: also look at the mirror image and take the mean; twice the time for a little accuracy.
@@ -49,6 +51,7 @@ class Settings:
     task: str | None = None
     neighbours: int = 1
     shallow: bool = False
+    recent: int | None = None
     pool: int = 1
     mirror: bool = False
 
@@ -66,8 +69,13 @@ class Settings:
         for name, least in wanted.items():
             if not getattr(self, name) >= least:
                 raise InputError(f"{name}: got {getattr(self, name)}, wanted at least {least}")
+        if self.recent is not None and not self.recent >= 0:
+            raise InputError(f"recent: got {self.recent}, wanted at least 0, or None for all")
         if not self.looks or not all(0 < share <= 1 for share in self.looks):
             raise InputError(f"looks: got {self.looks}, wanted shares of the frame above 0 and up to 1")
+
+
+FAST: dict[str, Any] = {"shallow": True, "recent": 4}  # what `samed2 segment --fast` sets, beside bf16
 
 
 def settings_from(values: dict[str, Any]) -> Settings:

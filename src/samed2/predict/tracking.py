@@ -207,7 +207,8 @@ class Tracker:
         groups: dict[Any, list[int]] = {}
         for object_id in ids:
             track = self._objects[object_id].track
-            shape = structure(self.engine.model, track, frame, self.reverse, self.scan.num_frames)
+            model, recent = self.engine.model, self.settings.recent
+            shape = structure(model, track, frame, self.reverse, self.scan.num_frames, recent)
             groups.setdefault((shape, self._objects[object_id].mask is None), []).append(object_id)
         found = []
         for members in groups.values():
@@ -237,7 +238,10 @@ class Tracker:
         engine, model = self.engine, self.engine.model
         features = engine.features(self.scan, frame, [r.view for r in rows], self.window, self.settings)
         tracks = [self._objects[i].track for i in ids]
-        tokens = read(model, tracks, frame, self.reverse, self.scan.num_frames, self._pool) if self.stream else None
+        tokens = None
+        if self.stream:
+            total, recent = self.scan.num_frames, self.settings.recent
+            tokens = read(model, tracks, frame, self.reverse, total, self._pool, recent)
         past = engine.recalled(self.scan, features, self.settings, self.memory)
         with engine.autocast():
             low = features.low
@@ -254,7 +258,7 @@ class Tracker:
             unprompted = rows[0].box is None  # then SAM-2 chooses among its three masks, if it was trained to
             config = model.config
             multimask = unprompted and config.multimask_output_for_tracking and config.multimask_min_pt_num == 0
-            decoded = model.decode(features._replace(low=low), to_tensors(rows), bool(multimask))
+        decoded = engine.decode(features._replace(low=low), rows, bool(multimask))
         return engine.answers(self.scan, rows, decoded)
 
     def _note(self, frame: int, found: ObjectPrediction, answer: Answer, view: View | None, *, prompted: bool) -> None:
