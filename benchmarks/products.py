@@ -1,6 +1,6 @@
-"""fp32 matrix products as torch sends them (MKL) and as convolutions of one cell (oneDNN), in GFLOP/s.
+"""Matrix products as torch sends them (fp32 to MKL, bf16 to oneDNN) and as convolutions of one cell, in GFLOP/s.
 
-    python benchmarks/products.py [--threads 2] [--repeats 20]
+    python benchmarks/products.py [--precision fp32|bf16] [--threads 2] [--repeats 20]
 
 The shapes are those of Hiera-T at 512 px, of the memory attention, and small ones around the size from which
 `samed2.nn.products` takes the detour. The last line is JSON: the smallest and the median gain of those that take it.
@@ -42,22 +42,26 @@ SHAPES = (
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="bf16: by autocast")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=20)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_memory()
-    table = Table(title=f"{options.threads} threads, {torch.backends.cpu.get_cpu_capability()}")
-    for heading in ("rows", "terms", "columns", "MKL", "oneDNN", "times", "detour"):
+    half, capability = options.precision == "bf16", torch.backends.cpu.get_cpu_capability()
+    table = Table(title=f"{options.precision}, {options.threads} threads, {capability}")
+    for heading in ("rows", "terms", "columns", "product", "convolution", "times", "detour"):
         table.add_column(heading, justify="right")
     gains = []
     for rows, terms, columns in SHAPES:
-        x, weight, bias = torch.randn(rows, terms), torch.randn(columns, terms), torch.randn(columns)
+        kind = torch.bfloat16 if half else torch.float32
+        x, weight, bias = (torch.randn(shape, dtype=kind) for shape in ((rows, terms), (columns, terms), (columns,)))
         speeds = []
         for gains_here in (False, True):
             with (
                 mock.patch.object(products, "_gains", lambda here=gains_here: here),
                 mock.patch.multiple(products, FEWEST_ROWS=1, FEWEST_TERMS=1),
+                torch.autocast("cpu", torch.bfloat16, enabled=half),
             ):
                 seconds = quickest(lambda: products.product(x, weight, bias), options.repeats)  # noqa: B023
             speeds.append(2 * rows * terms * columns / seconds / 1e9)

@@ -48,6 +48,18 @@ def test_the_detour_gives_the_product(always, shape, bias):
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("shape", [(7, 32), (2, 4, 4, 16), (300, 64), (0, 4)])
+@pytest.mark.parametrize("given", [torch.float32, torch.bfloat16])
+def test_in_bf16_the_detour_gives_the_product_too(always, shape, given):
+    x = torch.from_numpy(normal("x", shape)).to(given)
+    weight, bias = torch.from_numpy(normal("w", (6, shape[-1]))), torch.from_numpy(normal("b", (6,)))
+    with torch.autocast("cpu", torch.bfloat16):
+        found, wanted = product(x, weight, bias), F.linear(x, weight, bias)
+    assert found.dtype == wanted.dtype == torch.bfloat16 and found.is_contiguous()
+    torch.testing.assert_close(found, wanted, atol=0.03, rtol=0.02)
+
+
+@torch.inference_mode()
 def test_rows_that_do_not_lie_one_after_another(always):
     x = torch.from_numpy(normal("x", (8, 6, 10))).transpose(0, 1)[:, ::2]
     weight = torch.from_numpy(normal("w", (6, 10)))
@@ -60,7 +72,7 @@ def taken(x, monkeypatch) -> bool:
     return bool(seen)
 
 
-def test_only_large_products_in_fp32_without_gradients_take_it(monkeypatch):
+def test_only_large_products_without_gradients_take_it(monkeypatch):
     monkeypatch.setattr(products, "_gains", lambda: True)
     large = torch.ones(256, 256)
     with torch.inference_mode():
@@ -69,7 +81,9 @@ def test_only_large_products_in_fp32_without_gradients_take_it(monkeypatch):
         assert not taken(large[:, :8], monkeypatch)
         assert not taken(large.bfloat16(), monkeypatch)
         with torch.autocast("cpu", torch.bfloat16):
-            assert not taken(large, monkeypatch)
+            assert taken(large, monkeypatch)
+            assert taken(large.bfloat16(), monkeypatch)
+            assert not taken(large[:8], monkeypatch)
         monkeypatch.setattr(products, "_gains", lambda: False)
         assert not taken(large, monkeypatch)
     monkeypatch.setattr(products, "_gains", lambda: True)

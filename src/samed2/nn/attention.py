@@ -26,7 +26,7 @@ from transformers.models.sam2_video.modeling_sam2_video import (
 from samed2.nn.products import product
 
 LOG2E = math.log2(math.e)
-QUERY_TOKENS, KEY_TOKENS = 1024, 512  # whose scores exist at a time: as many as a processor's cache holds
+QUERY_TOKENS, KEY_TOKENS = 1024, 2048  # whose scores exist at a time: as many as a processor's caches hold
 TOKENS_AT_ONCE = 8192  # image tokens of all objects that go through a layer together
 
 

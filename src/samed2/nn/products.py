@@ -2,7 +2,8 @@
 
 torch sends fp32 matrix products on a processor to MKL, which leaves half of the vector width of AMD's processors with
 AVX-512 unused, and convolutions to oneDNN, which does not. A product is a convolution whose kernel is one cell, so
-large ones are asked for as such: twice as fast on two cores of an EPYC (`benchmarks/products.py`).
+large ones are asked for as such: twice as fast on two cores of an EPYC (`benchmarks/products.py`). In bf16 torch asks
+oneDNN for products too, but writes the bias to where the result goes and reads it again; a convolution does not.
 """
 
 from __future__ import annotations
@@ -42,9 +43,8 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     rows, terms = x.shape[:-1].numel(), weight.shape[1]
     large = rows >= FEWEST_ROWS and rows * weight.numel() >= FEWEST_TERMS
-    if not (large and _gains() and x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"):
-        return F.linear(x, weight, bias)
-    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+    alike = x.dtype == weight.dtype == torch.float32 or torch.is_autocast_enabled("cpu")  # a convolution casts as well
+    if not (large and alike and _gains() and x.device.type == "cpu") or torch.is_grad_enabled():
         return F.linear(x, weight, bias)
     cells = x.reshape(1, rows, 1, terms).permute(0, 3, 1, 2)  # [1, k, rows, 1], channels last in memory
     found = F.conv2d(cells, weight[:, :, None, None], bias)
