@@ -26,6 +26,7 @@ from samed2.nn import products
 SHAPES = (
     (16384, 96, 384),
     (16384, 384, 96),
+    (5120, 256, 2048),
     (4096, 192, 768),
     (1024, 384, 1536),
     (1024, 1536, 384),
@@ -60,12 +61,13 @@ def main() -> None:
         for gains_here in (False, True):
             with (
                 mock.patch.object(products, "_gains", lambda here=gains_here: here),
-                mock.patch.multiple(products, FEWEST_ROWS=1, FEWEST_TERMS=1),
+                mock.patch.multiple(products, FEWEST_ROWS=1, FEWEST_ROWS_MIXED=1, FEWEST_TERMS=1),
                 torch.autocast("cpu", torch.bfloat16, enabled=half),
             ):
                 seconds = quickest(lambda: products.product(x, weight, bias), options.repeats)  # noqa: B023
             speeds.append(2 * rows * terms * columns / seconds / 1e9)
-        taken = rows >= products.FEWEST_ROWS and rows * terms * columns >= products.FEWEST_TERMS
+        fewest = products.FEWEST_ROWS_MIXED if half else products.FEWEST_ROWS
+        taken = rows >= fewest and rows * terms * columns >= products.FEWEST_TERMS
         if taken:
             gains.append(speeds[1] / speeds[0])
         cells = (f"{speeds[0]:.0f}", f"{speeds[1]:.0f}", f"{speeds[1] / speeds[0]:.2f}", "yes" if taken else "no")

@@ -20,6 +20,7 @@ def always(monkeypatch):
     """Take the detour whatever the processor and the size."""
     monkeypatch.setattr(products, "_gains", lambda: True)
     monkeypatch.setattr(products, "FEWEST_ROWS", 1)
+    monkeypatch.setattr(products, "FEWEST_ROWS_MIXED", 1)
     monkeypatch.setattr(products, "FEWEST_TERMS", 1)
 
 
@@ -81,9 +82,9 @@ def test_only_large_products_without_gradients_take_it(monkeypatch):
         assert not taken(large[:, :8], monkeypatch)
         assert not taken(large.bfloat16(), monkeypatch)
         with torch.autocast("cpu", torch.bfloat16):
-            assert taken(large, monkeypatch)
-            assert taken(large.bfloat16(), monkeypatch)
-            assert not taken(large[:8], monkeypatch)
+            assert not taken(large, monkeypatch)
+            assert taken(large.repeat(16, 1), monkeypatch)
+            assert taken(large.repeat(16, 1).bfloat16(), monkeypatch)
         monkeypatch.setattr(products, "_gains", lambda: False)
         assert not taken(large, monkeypatch)
     monkeypatch.setattr(products, "_gains", lambda: True)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 FEWEST_ROWS, FEWEST_TERMS = 128, 2**22  # smaller products gain less than the detour costs
+FEWEST_ROWS_MIXED = 4096  # in bf16
 
 
 class Linear(nn.Linear):
@@ -42,9 +43,10 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         (..., M).
     """
     rows, terms = x.shape[:-1].numel(), weight.shape[1]
-    large = rows >= FEWEST_ROWS and rows * weight.numel() >= FEWEST_TERMS
-    alike = x.dtype == weight.dtype == torch.float32 or torch.is_autocast_enabled("cpu")  # a convolution casts as well
-    if not (large and alike and _gains() and x.device.type == "cpu") or torch.is_grad_enabled():
+    mixed = torch.is_autocast_enabled("cpu")  # which casts for a convolution as it does for a product
+    large = rows >= (FEWEST_ROWS_MIXED if mixed else FEWEST_ROWS) and rows * weight.numel() >= FEWEST_TERMS
+    known = mixed or x.dtype == weight.dtype == torch.float32
+    if not (large and known and _gains() and x.device.type == "cpu") or torch.is_grad_enabled():
         return F.linear(x, weight, bias)
     cells = x.reshape(1, rows, 1, terms).permute(0, 3, 1, 2)  # [1, k, rows, 1], channels last in memory
     found = F.conv2d(cells, weight[:, :, None, None], bias)
