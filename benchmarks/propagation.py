@@ -7,9 +7,9 @@ precision, in the setting that it knows: no adapters, the whole frame, SAM-2's s
 of the built-in model, `tiny` is Hiera-T at 512 px.
 Fast against exact, both with `--neighbours 3`: fp32 with temporal adapters that all see the neighbours, against what
 `samed2 segment --fast` does: bf16 but for the decoder, neighbours for the first adapter alone, and a streaming memory
-of four recent frames instead of six. `nano` is here the built-in model as it
-is used, each object in a view that follows it; `tiny` has fresh adapters, which change nothing yet, and looks at the
-whole frame. All see the same moving discs on noise. Peak memory is that of a process of its own for each side.
+of four recent frames instead of six. `nano` is here the built-in model as it is used, each object in a view that
+follows it; `tiny` has fresh adapters, which change nothing yet, and looks at the whole frame. All see the same moving
+discs on noise. Peak memory is that of a process of its own for each side.
 """
 
 from __future__ import annotations
@@ -165,10 +165,11 @@ def film(count: int, side: int, seed: int) -> np.ndarray:
 
 def run_ours(model: Any, frames: np.ndarray, boxes: list[Any], side: str, whole: bool) -> tuple[np.ndarray, float]:
     from samed2.allocation import keep_freed_memory
+    from samed2.cli.segment import FAST
     from samed2.io import Scan, resolve_window
     from samed2.predict.engine import Engine
     from samed2.predict.propagation import propagate
-    from samed2.predict.settings import FAST, Settings
+    from samed2.predict.settings import Settings
     from samed2.predict.tracking import Tracking
     from samed2.prompts import Prompts
 

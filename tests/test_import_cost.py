@@ -1,4 +1,4 @@
-"""Importing the package and asking for help load no torch: that is what keeps them quick."""
+"""Importing the package, asking for help and being told of a wrong path load no torch: that keeps them quick."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def _run(code: str) -> str:
         "from samed2.cli.main import main; main(['--help'])",
         "from samed2.cli.main import main; main(['segment', '--help'])",
         "from samed2.cli.main import main; main(['--version'])",
+        "from samed2.cli.main import main; main(['segment', 'nothing.png', '--box', '1,1,5,5'])",  # a wrong path
     ],
 )
 def test_no_heavy_import(code: str) -> None:

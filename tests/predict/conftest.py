@@ -20,6 +20,16 @@ def tiny_model(**settings) -> SAMed2Model:
     return model
 
 
+def mixing_model(**settings) -> SAMed2Model:
+    """The same with adapters that no longer are the identity, as fresh ones are."""
+    model = tiny_model(**settings)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith("adapter.up.weight"):
+                value.normal_(0, 0.3, generator=torch.Generator().manual_seed(1))
+    return model
+
+
 @pytest.fixture(scope="session")
 def predictor() -> Predictor:
     return Predictor(tiny_model(), device="cpu", precision="fp32", name="tiny")

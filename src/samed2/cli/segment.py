@@ -26,6 +26,7 @@ Texts = list[str] | None
 MODEL = "The model: a built-in name such as nano, a folder, or a SAM 2 / 2.1 checkpoint of the hub."
 MODALITIES = "ct, mr, ultrasound, xray, fundus, ..."
 DIRECTIONS = ("forward", "backward", "both")
+FAST: dict[str, Any] = {"shallow": True, "recent": 4}  # the settings of --fast, beside bf16
 
 
 def segment(
@@ -109,8 +110,6 @@ def segment(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
 ) -> None:
     """Segment what is boxed, pointed at, masked or remembered, and write the masks on each image's own grid."""
-    from samed2.predict.settings import FAST
-
     objects, tasks = parse_objects(box or [], point or [], mask or [], names or []), parse_tasks(recall or [])
     if tasks and names:
         raise InputError("--object: with --recall an object is named as in NAME=TASK")

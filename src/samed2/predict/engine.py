@@ -192,8 +192,7 @@ class Engine:
         most = self._together(clip)
         for start in range(0, len(seen), most):
             found = self._middles(torch.stack(seen[start : start + most]), clip)
-            for number, key in enumerate(keys[start : start + most]):
-                self._cache[key] = (scan, Features(*(level[number : number + 1].clone() for level in found)))
+            self._keep(scan, keys[start : start + most], found)
 
     def _encode_run(self, scan: Scan, keys: list[tuple[Any, ...]], looked: dict[int, torch.Tensor]) -> None:
         """Encode shallow clips of frames that follow each other as one: what is done before neighbours are looked at
@@ -201,6 +200,10 @@ class Engine:
         clips: list[Clip] = [key[1] for key in keys]
         run = Clip((*(clip.frames[0] for clip in clips), *clips[-1].frames[1:]), 1, shallow=True)
         found = self._middles(self._seen(looked, run, keys[0][3])[None], run)
+        self._keep(scan, keys, found)
+
+    def _keep(self, scan: Scan, keys: list[tuple[Any, ...]], found: Features) -> None:
+        """Put the rows of some features into the cache, each by itself: an old one does not hold the others' memory."""
         for number, key in enumerate(keys):
             self._cache[key] = (scan, Features(*(level[number : number + 1].clone() for level in found)))
 

@@ -75,9 +75,6 @@ class Settings:
             raise InputError(f"looks: got {self.looks}, wanted shares of the frame above 0 and up to 1")
 
 
-FAST: dict[str, Any] = {"shallow": True, "recent": 4}  # what `samed2 segment --fast` sets, beside bf16
-
-
 def settings_from(values: dict[str, Any]) -> Settings:
     """The defaults with some fields replaced; an unknown name is an `InputError`."""
     unknown = sorted(set(values) - set(Settings.__dataclass_fields__))

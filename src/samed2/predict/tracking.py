@@ -205,10 +205,9 @@ class Tracker:
 
     def _unprompted(self, ids: list[int], frame: int) -> list[ObjectPrediction]:
         groups: dict[Any, list[int]] = {}
+        model, total, recent = self.engine.model, self.scan.num_frames, self.settings.recent
         for object_id in ids:
-            track = self._objects[object_id].track
-            model, recent = self.engine.model, self.settings.recent
-            shape = structure(model, track, frame, self.reverse, self.scan.num_frames, recent)
+            shape = structure(model, self._objects[object_id].track, frame, self.reverse, total, recent)
             groups.setdefault((shape, self._objects[object_id].mask is None), []).append(object_id)
         found = []
         for members in groups.values():
