@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from samed2.errors import InputError
-from samed2.predict.rows import Row, box_of, looks, refined, refined_parts
+from samed2.predict.rows import Row, box_of, core_box, looks, refined, refined_parts
 from samed2.predict.settings import Settings
 from samed2.predict.zoom import whole_view
 
@@ -82,3 +82,30 @@ def test_clicks_are_asked_again_with_the_found_mask(side, wanted):
         assert again.view.contains((5, 5, 5 + side, 5 + 2 * side))
         np.testing.assert_array_equal(again.mask, logits)
         assert again.points == [(6.0, 6.0, True)]
+
+
+@pytest.mark.parametrize("centre", [(30.0, 44.5), (50.0, 120.0)])
+@pytest.mark.parametrize("radius", [6.0, 25.0])
+def test_the_core_of_a_disc_is_the_disc(centre, radius):
+    y, x = np.mgrid[:100, :200] + 0.5
+    disc = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2
+    np.testing.assert_allclose(core_box(disc), box_of(disc), atol=0.03 * 2 * radius + 0.2)
+
+
+def test_a_core_goes_where_its_mask_goes_and_stray_pixels_hardly_move_it():
+    mask = np.zeros((90, 80), bool)
+    mask[20:50, 30:42] = mask[35:40, 42:60] = True
+    y0, x0, y1, x1 = core_box(mask)
+    np.testing.assert_allclose(core_box(np.roll(mask, (9, -7), (0, 1))), (y0 + 9, x0 - 7, y1 + 9, x1 - 7))
+    np.testing.assert_allclose(core_box(mask.T), (x0, y0, x1, y1))
+    np.testing.assert_allclose(core_box(mask[::-1]), (90 - y1, x0, 90 - y0, x1))
+    stray = mask.copy()
+    stray[80, 5] = stray[3, 70] = True
+    assert np.abs(np.subtract(core_box(stray), core_box(mask))).max() < 0.5
+    assert np.abs(np.subtract(box_of(stray), box_of(mask))).max() >= 10
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1)])
+def test_a_pixel_or_a_line_has_a_core(shape):
+    y0, x0, y1, x1 = core_box(np.pad(np.ones(shape, bool), 5))
+    assert 0.9 * shape[0] < y1 - y0 < 1.2 * shape[0] and 0.9 * shape[1] < x1 - x0 < 1.2 * shape[1]

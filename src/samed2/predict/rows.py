@@ -18,6 +18,8 @@ STEPS_PER_OCTAVE = 4  # view sides come in steps of 2^(1/4), so that similar pro
 MIN_SIDE = 16.0  # pixels; a smaller view holds too little to tell an object by
 LESSER_PART = 0.1  # of the largest; what is smaller is no part of an object found without a prompt (tuned on `val`)
 CENTRE_STEPS = 16  # view centres come in steps of a sixteenth of the side
+FRINGE = 0.03  # share of a mask that may lie beyond each side of its core
+WHOLE_TO_CORE = 1 / 0.86  # how much wider a disc is than its core
 
 FrameBox = tuple[float, float, float, float]  # (y0, x0, y1, x1)
 
@@ -201,6 +203,22 @@ def box_of(mask: NDArray[np.bool_]) -> FrameBox:
     """The tight frame box (y0, x0, y1, x1) of a (H, W) mask that is not empty."""
     ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return float(ys[0]), float(xs[0]), float(ys[-1] + 1), float(xs[-1] + 1)
+
+
+def core_box(mask: NDArray[np.bool_]) -> FrameBox:
+    """About the frame box (y0, x0, y1, x1) of a (H, W) mask that is not empty, of a disc just that.
+
+    It is reckoned from rows and columns between which nearly all of the mask lies, so that a few stray pixels move it
+    little, and twice the same object gives nearly the same.
+    """
+    ends = []
+    for axis in (1, 0):
+        grown = np.concatenate([[0], np.cumsum(np.count_nonzero(mask, axis=axis))])
+        low, high = np.interp([FRINGE * grown[-1], (1 - FRINGE) * grown[-1]], grown, np.arange(len(grown)))
+        more = (WHOLE_TO_CORE - 1) * (high - low) / 2
+        ends.append((float(low - more), float(high + more)))
+    (y0, y1), (x0, x1) = ends
+    return y0, x0, y1, x1
 
 
 def seen_logits(mask: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -22,7 +22,7 @@ from samed2.nn.streaming import Trace, Track, pooled, position_of, reach, read, 
 from samed2.predict.engine import Engine
 from samed2.predict.frame import look_closely
 from samed2.predict.results import Answer, ObjectPrediction, unite
-from samed2.predict.rows import Row, box_of, plan_rows, seen_logits, snapped_view, to_tensors
+from samed2.predict.rows import Row, box_of, core_box, plan_rows, seen_logits, snapped_view, to_tensors
 from samed2.predict.scene import Scene
 from samed2.predict.settings import Settings
 from samed2.predict.zoom import View, whole_view
@@ -302,4 +302,4 @@ class Tracker:
         height, width = mask.shape
         if not self.tracking.follow:
             return whole_view(height, width, self.engine.size)
-        return snapped_view(box_of(mask), self.tracking.margin, self.engine.size, height, width, (16.0, 1.5))
+        return snapped_view(core_box(mask), self.tracking.margin, self.engine.size, height, width, (16.0, 1.5))
