@@ -43,10 +43,8 @@ class TemporalAdapter(nn.Module):
 
     def inner(self, tokens: torch.Tensor, num_frames: int) -> torch.Tensor:
         """The same for all but the first and last frames of clips, (B*T, H, W, C) -> (B*(T-2), H, W, C)."""
-        clips = self._lower(tokens).unflatten(0, (-1, num_frames))  # [b, t, c, h, w]
-        threes = torch.cat([clips[:, :-2], clips[:, 1:-1], clips[:, 2:]], dim=2).flatten(0, 1)  # [b*(t-2), 3*c, h, w]
-        weight = self.conv.weight.transpose(1, 2).flatten(1, 2)
-        return inner_frames(tokens, num_frames) + self._raise(F.conv2d(threes, weight, self.conv.bias, padding=1))
+        clips = self._lower(tokens).unflatten(0, (-1, num_frames))
+        return inner_frames(tokens, num_frames) + self._raise(self._convolve_threes(clips))
 
     def still(self, tokens: torch.Tensor) -> torch.Tensor:
         """The same for frames (B, H, W, C) whose neighbours look just like them, all of them to infinity."""
@@ -61,10 +59,22 @@ class TemporalAdapter(nn.Module):
     def _convolve(self, maps: torch.Tensor, num_frames: int) -> torch.Tensor:
         if num_frames == 1:  # the outer time slices of the kernel would only see zero padding
             return F.conv2d(maps, self.conv.weight[:, :, 1], self.conv.bias, padding=1)
-        clips = maps.unflatten(0, (-1, num_frames)).transpose(1, 2)  # [b, c, t, h, w]
+        clips = maps.unflatten(0, (-1, num_frames))  # [b, t, c, h, w]
+        exact = maps.dtype == torch.float32 and maps.device.type == "cpu"
+        if (
+            len(clips) == 1 and exact and not torch.is_grad_enabled()
+        ):  # of a lone clip conv3d is up to five times slower
+            return self._convolve_threes(F.pad(clips, (0, 0, 0, 0, 0, 0, 1, 1)))
+        clips = clips.transpose(1, 2)  # [b, c, t, h, w]
         if num_frames == 2 and torch.is_grad_enabled():
             clips = F.pad(clips, (0, 0, 0, 0, 0, 1))  # oneDNN: of two slices bf16 gradients are noise
         return self.conv(clips)[:, :, :num_frames].transpose(1, 2).flatten(0, 1)
+
+    def _convolve_threes(self, clips: torch.Tensor) -> torch.Tensor:
+        """The convolution of clips' inner frames as one over space alone, (B, T, c, H, W) -> (B*(T-2), c, H, W)."""
+        threes = torch.cat([clips[:, :-2], clips[:, 1:-1], clips[:, 2:]], dim=2).flatten(0, 1)  # [b*(t-2), 3*c, h, w]
+        weight = self.conv.weight.transpose(1, 2).flatten(1, 2)
+        return F.conv2d(threes, weight, self.conv.bias, padding=1)
 
 
 def inner_frames(maps: torch.Tensor, num_frames: int) -> torch.Tensor:

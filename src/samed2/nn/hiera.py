@@ -41,7 +41,7 @@ class HieraBlock(Sam2MultiScaleBlock):
         With `shallow` the first block that has an adapter leaves out the first and last frames of the clips, (B*(T-2),
         H', W', C_out), and the adapters after it take neighbours to look like the frame itself.
         """
-        hidden_states = hidden_states.contiguous()  # patches come channels first in memory, which slows all that follows
+        hidden_states = hidden_states.contiguous()  # patches come channels first, which slows all that comes after
         normed = self.layer_norm1(hidden_states)
         residual = hidden_states
         if self.dim != self.dim_out:
