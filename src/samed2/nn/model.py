@@ -13,7 +13,6 @@ from samed2.nn.attention import attend_memory, can_attend
 from samed2.nn.config import SAMed2Config
 from samed2.nn.decoder import Candidates, choose, propose
 from samed2.nn.hiera import adapt_trunk, feature_maps
-from samed2.nn.norms import by_channels
 from samed2.nn.products import widen
 from samed2.nn.prompts import PromptTensors, ellipse_logits, embed_prompts
 
@@ -61,7 +60,6 @@ class SAMed2Model(Sam2VideoModel):
         trunk = self.vision_encoder.backbone
         adapt_trunk(trunk, config.adapted, config.adapter_dim, config.adapter_layout, config.adapter_zero_init)
         widen(self)
-        by_channels(self)
         self.post_init()
 
     def encode(self, pixels: torch.Tensor, shallow: bool = False) -> Features:

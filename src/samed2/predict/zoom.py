@@ -132,17 +132,19 @@ def paste(logits: torch.Tensor, view: View, height: int, width: int) -> torch.Te
         (C, height, width) float32, bilinear; `OUTSIDE_LOGIT` outside the view.
     """
     left, top = view.cx - view.side / 2, view.cy - view.side / 2
-    x0, x1 = max(0, math.floor(left)), min(width, math.ceil(left + view.side))
-    y0, y1 = max(0, math.floor(top)), min(height, math.ceil(top + view.side))
+    x0, x1 = max(0, math.ceil(left - 0.5)), min(width, math.floor(left + view.side - 0.5) + 1)
+    y0, y1 = max(0, math.ceil(top - 0.5)), min(height, math.floor(top + view.side - 0.5) + 1)
     pasted = torch.full((logits.shape[0], height, width), OUTSIDE_LOGIT)
     if x1 <= x0 or y1 <= y0:
         return pasted
-    x = (torch.arange(x0, x1, dtype=torch.float32) + 0.5 - left) / view.side * 2 - 1
-    y = (torch.arange(y0, y1, dtype=torch.float32) + 0.5 - top) / view.side * 2 - 1
-    grid = torch.stack(torch.broadcast_tensors(x[None, :], y[:, None]), dim=-1)[None]
-    inside = F.grid_sample(
-        logits[None].float().cpu(), grid, mode="bilinear", padding_mode="border", align_corners=False
-    )[0]
-    beyond = (grid[0].abs() > 1).any(dim=-1)
-    pasted[:, y0:y1, x0:x1] = torch.where(beyond, OUTSIDE_LOGIT, inside)
+    seen = logits.float().cpu()
+    rows = _shares((torch.arange(y0, y1) + 0.5 - top) / view.side, seen.shape[1])
+    columns = _shares((torch.arange(x0, x1) + 0.5 - left) / view.side, seen.shape[2])
+    pasted[:, y0:y1, x0:x1] = rows @ seen @ columns.T
     return pasted
+
+
+def _shares(places: torch.Tensor, count: int) -> torch.Tensor:
+    """How much each of `count` cells has in what lies at `places` (n,) in [0, 1] along them, bilinear: (n, count)."""
+    at = (places.float() * count - 0.5).clamp(0, count - 1)
+    return (1 - (at[:, None] - torch.arange(count)).abs()).clamp(min=0)
