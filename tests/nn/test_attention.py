@@ -1,4 +1,4 @@
-"""The memory attention gives the numbers of transformers' layers; pooled memory; lower precision."""
+"""The memory attention gives the numbers of transformers' layers; maps that speak for several; lower precision."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from tests.nn.official import normal
 from tests.nn.tiny import images, tiny_model
 
 from samed2.nn.attention import _attend, can_attend
-from samed2.nn.streaming import pooled, position_of
 
 
 @pytest.fixture(scope="module")
@@ -49,36 +48,39 @@ def test_many_tokens_go_through_in_groups(model, monkeypatch):
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("last", [0, 1, 5])
+@pytest.mark.parametrize(
+    "runs", [None, [(0, 16, 0.0)], [(0, 11, 0.0), (11, 16, 3.0)], [(0, 4, 2.0), (4, 15, 0.5), (15, 16, 0.0)]]
+)
 @pytest.mark.parametrize("block", [1, 4, 16, 64])
-def test_attention_in_blocks_is_softmax(monkeypatch, block, last):
-    """Scores that grow from block to block, some of them very low, and the last keys lowered."""
+def test_attention_in_blocks_is_softmax(monkeypatch, block, runs):
+    """Scores that grow from block to block, some of them very low, and runs of keys lowered."""
     monkeypatch.setattr("samed2.nn.attention.KEY_TOKENS", block)
     query, key, value = (torch.from_numpy(normal(n, (k, 8))) for n, k in (("q", 6), ("k", 16), ("v", 16)))
     key = key * torch.linspace(0.1, 60, 16)[:, None]
     scores = query @ key.T
-    if last:
-        scores[:, -last:] -= 3.0
-    torch.testing.assert_close(_attend(query, key, value, last, 3.0), scores.softmax(-1) @ value, atol=1e-4, rtol=1e-4)
+    for start, end, less in runs or []:
+        scores[:, start:end] -= less
+    torch.testing.assert_close(_attend(query, key, value, runs), scores.softmax(-1) @ value, atol=1e-4, rtol=1e-4)
 
 
 @torch.inference_mode()
-def test_pooling_flat_memory_changes_nothing_but_the_rotation(model):
-    """A map without detail, read at full and at half size: the pointers keep their share of the attention."""
-    low, memory, _, pointers, code = tensors(model, 2, 2, 3, 4, False)
-    memory = memory.mean((-2, -1), keepdim=True).expand_as(memory)
-    none = torch.zeros_like(memory)
-    full = model.condition(low, memory, none, pointers, code)
-    half = model.condition(low, pooled(memory, 2), pooled(none, 2), pointers, code)
-    assert torch.corrcoef(torch.stack([full.flatten(), half.flatten()]))[0, 1] > 0.999
-    assert not torch.equal(full, model.condition(low, memory, none))
+@pytest.mark.parametrize("pointers", [0, 3])
+@pytest.mark.parametrize("copies", [(1, 3), (2, 1), (1, 1), (3, 3)])
+@pytest.mark.parametrize("block", [5, 2048])
+def test_a_map_that_speaks_for_several_is_as_if_it_were_there_so_often(model, monkeypatch, pointers, copies, block):
+    monkeypatch.setattr("samed2.nn.attention.KEY_TOKENS", block)
+    low, memory, position, *rest = tensors(model, 2, 2, pointers, 4, False)
+    often = [number for number, copy in enumerate(copies) for _ in range(copy)]
+    wanted = model.condition(low, memory[:, often], position[:, often], *rest)
+    found = model.condition(low, memory, position, *rest, [float(copy) for copy in copies])
+    torch.testing.assert_close(found, wanted, atol=2e-5, rtol=1e-5)
+    if copies[0] != copies[1]:
+        assert not torch.allclose(model.condition(low, memory, position, *rest), wanted, atol=1e-3)
 
 
-def test_pooled_positions_are_means(model):
-    full = model.memory_position((4, 4))[0]
-    half = position_of(model, torch.zeros(1, 1, model.mem_dim, 2, 2), 2)
-    torch.testing.assert_close(half, full.unflatten(1, (2, 2)).unflatten(3, (2, 2)).mean((2, 4)))
-    assert torch.equal(position_of(model, torch.zeros(1, model.mem_dim, 4, 4), 1), full)
+def test_training_knows_no_counts(model):
+    with pytest.raises(ValueError, match="counts"):
+        model.condition(*tensors(model, 1, 2, 0, 4, False), counts=[1.0, 2.0])
 
 
 @torch.inference_mode()

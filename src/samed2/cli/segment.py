@@ -26,7 +26,7 @@ Texts = list[str] | None
 MODEL = "The model: a built-in name such as nano, a folder, or a SAM 2 / 2.1 checkpoint of the hub."
 MODALITIES = "ct, mr, ultrasound, xray, fundus, ..."
 DIRECTIONS = ("forward", "backward", "both")
-FAST: dict[str, Any] = {"shallow": True, "recent": 4}  # the settings of --fast, beside bf16
+FAST: dict[str, Any] = {"shallow": True, "recent": 3}  # the settings of --fast, beside bf16
 
 
 def segment(

@@ -6,14 +6,14 @@ for every memory token, since a weighted sum of projections is the projection of
 in common before they read their memories is computed once; and large maps are attended one after another, in blocks
 that stay in the processor's cache.
 
-Memory maps may be smaller than the image's (`streaming.pooled`): their tokens are turned to the middle of what they
-stand for.
+A memory map may speak for several (`counts`), as if it were there so many times.
 """
 
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -29,6 +29,8 @@ LOG2E = math.log2(math.e)
 QUERY_TOKENS, KEY_TOKENS = 1024, 2048  # whose scores exist at a time: as many as a processor's caches hold
 TOKENS_AT_ONCE = 8192  # image tokens of all objects that go through a layer together
 
+Runs = list[tuple[int, int, float]]  # of keys (start, end) and by how much their scores are lowered
+
 
 def attend_memory(
     attention: Sam2VideoMemoryAttention,
@@ -36,21 +38,24 @@ def attend_memory(
     keys: Tensor,
     key_position: Tensor,
     rotary: tuple[Tensor, Tensor],
-    key_rotary: tuple[Tensor, Tensor],
     placeless: int,
+    counts: Sequence[float] | None = None,
 ) -> Tensor:
     """All layers of the memory attention, in evaluation mode and without gradients.
 
     Args:
         tokens: (N, hw, d) image tokens with their position added.
-        keys, key_position: (N, K, M) memory tokens, whole maps of n tokens first, then `placeless` pointers.
-        rotary, key_rotary: cosine and sine of transformers' rotary embedding, (..., hw, d) of the image's tokens and
-            (..., n, d) of one memory map's.
+        keys, key_position: (N, K, M) memory tokens, whole maps of hw tokens first, then `placeless` pointers.
+        rotary: cosine and sine of transformers' rotary embedding, (..., hw, d) of the image's tokens and of one memory
+            map's.
+        counts: for how many maps each map speaks; None: one each.
 
     Returns:
         (N, hw, d).
     """
-    turn, key_turn = _as_complex(rotary), _as_complex(key_rotary)
+    turn = _as_complex(rotary)
+    size = tokens.shape[1]
+    runs = _lowered(counts or [1.0] * ((keys.shape[1] - placeless) // size), size, placeless)
     first, alike = attention.layers[0], bool((tokens == tokens[:1]).all())
     if alike:
         tokens = (tokens[:1] + _own(first, tokens[:1], turn)).expand_as(tokens)
@@ -64,7 +69,7 @@ def attend_memory(
                 row = row + _own(layer, row, turn)
             module = layer.cross_attn_image
             queries = _turn(module.q_proj(layer.layer_norm2(row)), turn)
-            read = [_cross(module, q, k, v, key_turn, placeless) for q, (k, v) in zip(queries, memories, strict=True)]
+            read = [_cross(module, q, k, v, turn, placeless, runs) for q, (k, v) in zip(queries, memories, strict=True)]
             row = row + module.o_proj(module.v_proj(torch.stack(read)))
             row = row + layer.linear2(layer.activation(layer.linear1(layer.layer_norm3(row))))
         rows.append(attention.layer_norm(row))
@@ -87,7 +92,13 @@ def _own(layer: Sam2VideoMemoryAttentionLayer, tokens: Tensor, turn: Tensor) -> 
 
 
 def _cross(
-    module: Sam2VideoRoPEAttention, query: Tensor, placed_keys: Tensor, values: Tensor, turn: Tensor, placeless: int
+    module: Sam2VideoRoPEAttention,
+    query: Tensor,
+    placed_keys: Tensor,
+    values: Tensor,
+    turn: Tensor,
+    placeless: int,
+    runs: Runs,
 ) -> Tensor:
     """What one object's image tokens (hw, d) find in its memory tokens (K, M), not yet projected: (hw, M).
 
@@ -95,34 +106,39 @@ def _cross(
     """
     key = module.k_proj(placed_keys)  # [k, d]
     _turn(key[: len(key) - placeless].unflatten(0, (-1, len(turn))), turn)
-    lone = math.log(len(query) / len(turn))  # a pooled token speaks for several, a pointer for itself
-    return _attend(query * module.scaling, key, values.to(key), placeless, lone)
+    return _attend(query * module.scaling, key, values.to(key), runs)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, last: int = 0, less: float = 0.0) -> Tensor:
-    """softmax(query @ key.T) @ value for (n, d), (k, d), (k, m); the scores of the `last` keys are made `less`."""
+def _attend(query: Tensor, key: Tensor, value: Tensor, runs: Runs | None = None) -> Tensor:
+    """softmax(query @ key.T) @ value for (n, d), (k, d), (k, m); `runs` tell of lowered scores."""
     value, key = value.to(query), key.to(query)
-    blocks = _blocks(len(key), last if less else 0)
-    if len(blocks) == 1 or query.dtype != torch.float32:
+    runs = runs or [(0, len(key), 0.0)]
+    if len(key) <= KEY_TOKENS or query.dtype != torch.float32:
         scores = product(query, key)
-        if last and less:
-            scores[:, -last:] -= less
+        for start, end, less in runs:
+            if less:
+                scores[:, start:end] -= less
         return torch.mm(torch.softmax(scores, -1, out=torch.empty_like(scores)), value)
-    query, less = query * LOG2E, less * LOG2E
+    query = query * LOG2E
+    blocks = [
+        (place, min(place + KEY_TOKENS, end), less * LOG2E)
+        for start, end, less in runs
+        for place in range(start, end, KEY_TOKENS)
+    ]
     rows = (query[start : start + QUERY_TOKENS] for start in range(0, len(query), QUERY_TOKENS))
-    return torch.cat([_blockwise(some, key, value, blocks, less) for some in rows])
+    return torch.cat([_blockwise(some, key, value, blocks) for some in rows])
 
 
-def _blockwise(query: Tensor, key: Tensor, value: Tensor, blocks: list[tuple[int, int, bool]], less: float) -> Tensor:
+def _blockwise(query: Tensor, key: Tensor, value: Tensor, blocks: Runs) -> Tensor:
     """The same in blocks of keys that stay in the processor's cache; sums are rescaled as larger scores turn up.
 
     Scores are logarithms to the base 2: torch computes powers of 2 four times as fast as powers of e.
     """
     top = query.new_full((len(query), 1), -torch.inf)
     total, found = torch.zeros_like(top), query.new_zeros(len(query), value.shape[1])
-    for start, end, lowered in blocks:
+    for start, end, less in blocks:
         scores = product(query, key[start:end])
-        if lowered:
+        if less:
             scores -= less
         above = torch.maximum(top, scores.amax(1, keepdim=True))
         fading = (top - above).exp2_()
@@ -133,11 +149,20 @@ def _blockwise(query: Tensor, key: Tensor, value: Tensor, blocks: list[tuple[int
     return found / total
 
 
-def _blocks(count: int, last: int) -> list[tuple[int, int, bool]]:
-    """Cut `count` keys into blocks (start, end, whether of the `last`)."""
-    edges = [*range(0, count - last, KEY_TOKENS), count - last]
-    out = [(a, b, False) for a, b in pairwise(edges)]
-    return [*out, (count - last, count, True)] if last else out
+def _lowered(counts: Sequence[float], size: int, placeless: int) -> Runs:
+    """The keys of maps of `size` keys that speak for `counts` maps, and `placeless` ones that speak for themselves.
+
+    A key that is there c times has c times the weight: log(c) more in its score, or as much less in all others'.
+    """
+    most = max([*counts, 1.0])
+    runs, end = [], 0
+    for count, group in groupby(counts):
+        start, end = end, end + size * len(list(group))
+        runs.append((start, end, math.log(most / count)))
+    if placeless and runs and runs[-1][2] == math.log(most):  # as the last maps: blocks need not be cut here
+        start, end, less = runs.pop()
+        return [*runs, (start, end + placeless, less)]
+    return [*runs, (end, end + placeless, math.log(most))] if placeless else runs
 
 
 def _as_complex(rotary: tuple[Tensor, Tensor]) -> Tensor:

@@ -95,6 +95,7 @@ class SAMed2Model(Sam2VideoModel):
         memory_position: torch.Tensor | None = None,
         pointers: torch.Tensor | None = None,
         pointer_position: torch.Tensor | None = None,
+        counts: Sequence[float] | None = None,
     ) -> torch.Tensor:
         """Add what the memory knows to image embeddings.
 
@@ -103,9 +104,13 @@ class SAMed2Model(Sam2VideoModel):
             memory: (N, k, M, h, w) memory features of each row; None or k = 0 takes the no-memory path.
             memory_position: same shape; the shared sine code when None.
             pointers, pointer_position: (N, P, M) object pointers as memory tokens, which have no place in the image.
+            counts: for how many maps each of the k speaks, as if it were there so many times; None: one each.
 
         Returns:
             (N, d, h, w).
+
+        Raises:
+            ValueError: `counts` where gradients are wanted.
         """
         if memory is None or memory.shape[1] == 0:
             return low + self.no_memory_embedding.reshape(1, -1, 1, 1)
@@ -123,13 +128,12 @@ class SAMed2Model(Sam2VideoModel):
             keys = torch.cat([keys, pointers[:, None].to(keys)], dim=2)
             key_position = torch.cat([key_position, pointer_position[:, None].to(keys)], dim=2)
         attention = self.memory_attention
-        rotary = attention.rotary_emb(tokens, _grid_positions(low.shape[2:], low.shape[2:], low.device))
+        rotary = attention.rotary_emb(tokens, _grid_positions(low.shape[2:], low.device))
         if can_attend(attention):
-            key_rotary = attention.rotary_emb(tokens, _grid_positions(low.shape[2:], memory.shape[3:], low.device))
-            found = attend_memory(
-                attention, tokens[:, 0], keys[:, 0], key_position[:, 0], rotary, key_rotary, placeless
-            )
+            found = attend_memory(attention, tokens[:, 0], keys[:, 0], key_position[:, 0], rotary, placeless, counts)
             return found.transpose(1, 2).reshape(low.shape)
+        if counts is not None:
+            raise ValueError("counts: maps speak for one each where gradients are wanted or heads are several")
         for layer in attention.layers:
             tokens = layer(
                 queries=tokens,
@@ -219,12 +223,9 @@ def _frame_major(memory: torch.Tensor) -> torch.Tensor:
     return memory.flatten(3).transpose(2, 3).flatten(1, 2)[:, None]
 
 
-def _grid_positions(image: Sequence[int], grid: Sequence[int], device: torch.device) -> torch.Tensor:
-    """(h * w, 2) places (x, y) of the cells of a grid (h, w) laid over an image's (H, W), in reading order.
-
-    Of the image's own grid these are whole numbers; of a coarser one the middles of what a cell covers.
-    """
-    y, x = ((torch.arange(n, device=device) + 0.5) * (side / n) - 0.5 for side, n in zip(image, grid, strict=True))
+def _grid_positions(size: Sequence[int], device: torch.device) -> torch.Tensor:
+    """(h * w, 2) places (x, y) of the cells of a grid (h, w), in reading order."""
+    y, x = (torch.arange(n, device=device, dtype=torch.float32) for n in size)
     grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
     return torch.stack([grid_x.flatten(), grid_y.flatten()], dim=-1)
 

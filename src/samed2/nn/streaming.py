@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from samed2.nn.model import SAMed2Model
 
@@ -28,13 +27,15 @@ class Trace(NamedTuple):
 class Tokens(NamedTuple):
     """Memory of N objects for `SAMed2Model.condition`, all of one structure.
 
-    memory, memory_position: (N, k, M, h, w). pointers, pointer_position: (N, P, M) or None.
+    memory, memory_position: (N, k, M, h, w). pointers, pointer_position: (N, P, M) or None. counts: for how many maps
+    each of the k speaks, None for one each.
     """
 
     memory: Tensor
     memory_position: Tensor
     pointers: Tensor | None
     pointer_position: Tensor | None
+    counts: list[float] | None
 
 
 @dataclass
@@ -92,10 +93,11 @@ def closest(frame: int, prompted: Sequence[int], limit: int) -> list[int]:
 
 def structure(
     model: SAMed2Model, track: Track, frame: int, reverse: bool, total: int, recent: int | None = None
-) -> tuple[tuple[int, ...], ...]:
-    """What tells whether two tracks can be `read` together: the offsets of their features and pointers."""
-    features, pointers = _sources(model, track, frame, reverse, total, recent)
-    return tuple(o for o, _ in features), tuple(o for o, _ in pointers)
+) -> tuple[tuple[int, ...], tuple[int, ...], float]:
+    """What tells whether two tracks can be `read` together: the offsets of their features and pointers, and for how
+    many frames a recent one speaks."""
+    features, pointers, count = _sources(model, track, frame, reverse, total, recent)
+    return tuple(o for o, _ in features), tuple(o for o, _ in pointers), count
 
 
 def read(
@@ -104,7 +106,6 @@ def read(
     frame: int,
     reverse: bool,
     total: int,
-    pool: int = 1,
     recent: int | None = None,
 ) -> Tokens | None:
     """The memory tokens of tracks of one structure, None where nothing is known yet.
@@ -112,39 +113,26 @@ def read(
     Args:
         frame: about to be looked at. reverse: frames are visited from last to first.
         total: frames of the whole scan, by which distances of pointers are scaled.
-        pool: by what the features of the tracks were `pooled`.
-        recent: features of at most so many frames before are read, beside those of prompted ones; None reads as many
-            as the model was made for (6). Pointers are all read.
+        recent: features of at most so many frames before are read, beside those of prompted ones, and speak for all
+            that are left out; None reads as many as the model was made for (6). Pointers are all read.
     """
     sources = [_sources(model, track, frame, reverse, total, recent) for track in tracks]
-    features, pointers = sources[0]
+    features, pointers, count = sources[0]
     if not features:
         return None
-    memory = torch.stack([torch.stack([feature for _, feature in found]) for found, _ in sources])
-    place = position_of(model, memory, pool)  # [m, h, w]
+    counts = None if count == 1 else [count if offset else 1.0 for offset, _ in features]
+    memory = torch.stack([torch.stack([feature for _, feature in found]) for found, _, _ in sources])
+    place = model.memory_position(memory.shape[-2:])[0]  # [m, h, w]
     times = model.memory_temporal_positional_encoding[[offset - 1 for offset, _ in features]]  # [k, 1, 1, m]
     position = (place + times.reshape(len(features), -1, 1, 1)).expand_as(memory)
     if not pointers or pointers[0][1].shape[-1] % model.mem_dim:  # pointers are cut into tokens as wide as the memory
-        return Tokens(memory, position, None, None)
-    stacked = torch.stack([torch.stack([pointer for _, pointer in found]) for _, found in sources])  # [n, p, d]
+        return Tokens(memory, position, None, None, counts)
+    stacked = torch.stack([torch.stack([pointer for _, pointer in found]) for _, found, _ in sources])  # [n, p, d]
     splits = stacked.shape[-1] // model.mem_dim
     tokens = stacked.reshape(len(tracks), -1, model.mem_dim)
     code = _pointer_code(model, [offset for offset, _ in pointers], stacked.shape[-1], total)
     code = code.repeat_interleave(splits, dim=0).expand(len(tracks), -1, -1)
-    return Tokens(memory, position, tokens, code)
-
-
-def pooled(maps: Tensor, cells: int) -> Tensor:
-    """Maps (..., h, w) averaged over squares of `cells` x `cells`, so that there are fewer tokens to read."""
-    if cells == 1:
-        return maps
-    return F.avg_pool2d(maps.flatten(0, -4), cells).unflatten(0, maps.shape[:-3])
-
-
-def position_of(model: SAMed2Model, memory: Tensor, pool: int) -> Tensor:
-    """The sine code (M, h, w) of memory maps (..., M, h, w); of pooled maps the mean of what a cell covers."""
-    height, width = memory.shape[-2:]
-    return pooled(model.memory_position((height * pool, width * pool)), pool)[0]
+    return Tokens(memory, position, tokens, code, counts)
 
 
 def reach(model: SAMed2Model) -> int:
@@ -154,11 +142,14 @@ def reach(model: SAMed2Model) -> int:
 
 def _sources(
     model: SAMed2Model, track: Track, frame: int, reverse: bool, total: int, recent: int | None
-) -> tuple[list[tuple[int, Tensor]], list[tuple[int, Tensor]]]:
+) -> tuple[list[tuple[int, Tensor]], list[tuple[int, Tensor]], float]:
+    """Features and pointers by offset, and for how many recent frames each of those whose features are read speaks."""
     config, slots = model.config, int(model.num_maskmem)
-    slots = slots if recent is None else min(slots, recent + 1)
-    features = track.features(frame, reverse, slots, int(config.max_cond_frame_num))
-    return features, track.pointers(frame, reverse, min(total, int(config.max_object_pointers_in_encoder)))
+    known = track.features(frame, reverse, slots, int(config.max_cond_frame_num))
+    features = known if recent is None else [found for found in known if found[0] <= recent]
+    all_recent, read_recent = (sum(offset > 0 for offset, _ in some) for some in (known, features))
+    pointers = track.pointers(frame, reverse, min(total, int(config.max_object_pointers_in_encoder)))
+    return features, pointers, all_recent / read_recent if read_recent else 1.0
 
 
 def _pointer_code(model: SAMed2Model, offsets: list[int], dim: int, total: int) -> Tensor:

@@ -32,9 +32,7 @@ class Settings:
         shallow: only the first adapter sees neighbours, one on each side, at little more than the price of frames
             alone; where `neighbours` is 1 it changes nothing.
         recent: earlier frames that the streaming memory of an object is read from, beside the prompted ones; None is as
-            many as the model was made for (6 in SAM-2), fewer are quicker.
-        pool: memory maps of earlier frames are averaged over squares of so many cells before they are read; 1 is
-            exact, 2 reads a quarter of the tokens.
+            many as the model was made for (6 in SAM-2), fewer are quicker: the latest, which speak for all.
         mirror: also look at the mirror image and take the mean; twice the time for a little accuracy.
     """
 
@@ -52,7 +50,6 @@ class Settings:
     neighbours: int = 1
     shallow: bool = False
     recent: int | None = None
-    pool: int = 1
     mirror: bool = False
 
     def __post_init__(self) -> None:
@@ -62,7 +59,6 @@ class Settings:
             "min_area": 0,
             "memories": 0,
             "neighbours": 1,
-            "pool": 1,
             "closeups": 1,
             "details": 1,
         }

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from samed2.errors import InputError
 from samed2.io import Scan, Window
 from samed2.memory import SelectiveMemory
-from samed2.nn.model import STRIDE
-from samed2.nn.streaming import Trace, Track, pooled, position_of, reach, read, structure
+from samed2.nn.streaming import Trace, Track, reach, read, structure
 from samed2.predict.engine import Engine
 from samed2.predict.frame import look_closely
 from samed2.predict.results import Answer, ObjectPrediction, unite
@@ -113,7 +112,6 @@ class Tracker:
         self._reach = reach(engine.model)
         self._seen: list[_Seen] = []
         self._done = 0  # frames
-        self._pool = min(settings.pool, engine.size // STRIDE)
 
     def frames(self) -> list[int]:
         """The frames to visit, from the first prompt to the end."""
@@ -240,18 +238,18 @@ class Tracker:
         tokens = None
         if self.stream:
             total, recent = self.scan.num_frames, self.settings.recent
-            tokens = read(model, tracks, frame, self.reverse, total, self._pool, recent)
+            tokens = read(model, tracks, frame, self.reverse, total, recent)
         past = engine.recalled(self.scan, features, self.settings, self.memory)
         with engine.autocast():
             low = features.low
             if tokens is not None:
-                memory, position = tokens.memory, tokens.memory_position
+                memory, position, counts = tokens.memory, tokens.memory_position, tokens.counts
                 if past is not None:
-                    past = pooled(past, self._pool)
-                    shared = position_of(model, past, self._pool).to(position).expand_as(past)
+                    shared = model.memory_position(past.shape[-2:]).to(position).expand_as(past)
                     memory = torch.cat([memory, past.to(memory)], dim=1)
                     position = torch.cat([position, shared], dim=1)
-                low = model.condition(low, memory, position, tokens.pointers, tokens.pointer_position)
+                    counts = None if counts is None else [*counts, *[1.0] * past.shape[1]]
+                low = model.condition(low, memory, position, tokens.pointers, tokens.pointer_position, counts)
             else:
                 low = model.condition(low, past)
             unprompted = rows[0].box is None  # then SAM-2 chooses among its three masks, if it was trained to
@@ -292,7 +290,7 @@ class Tracker:
             score = torch.tensor([s.answer.object_score for s in some], device=engine.device)
             with engine.autocast():
                 logits = torch.cat([s.logits for s in some]).to(engine.device)
-                features = pooled(model.encode_memory(low, logits, prompted, score), self._pool)
+                features = model.encode_memory(low, logits, prompted, score)
             for seen, feature in zip(some, features, strict=True):
                 trace = Trace(feature, seen.answer.pointer)
                 seen.track.write(frame, trace, prompted=prompted, reach=self._reach)
