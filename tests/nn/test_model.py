@@ -170,6 +170,13 @@ def test_shallow_wants_clips_of_three_or_more(frames: int, layout: str) -> None:
         tiny_model(adapter_layout=layout).encode(images(1, frames), shallow=True)
 
 
+def test_a_model_made_in_inference_mode_works() -> None:
+    with torch.inference_mode():
+        made = tiny_model()
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.isfinite(made.encode(images(1)).low).all()
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("change", ["in place", "loaded", "other size"])
 def test_codes_of_places_follow_their_weights(change: str) -> None:

@@ -116,3 +116,25 @@ def test_a_model_sees_the_same_with_and_without(monkeypatch):
     assert any(shape[-1] == 1 for shape in seen)
     for ours, theirs in zip(found, wanted, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_weights_are_rounded_once_until_they_change():
+    layer = nn.Linear(8, 6)
+    model = nn.Sequential(layer)
+    widen(model)
+    x = torch.from_numpy(normal("x", (5, 8)))
+    exact = model(x)
+    assert layer._rounded is None
+    with torch.autocast("cpu", torch.bfloat16):
+        wanted = F.linear(x, layer.weight, layer.bias)
+        assert torch.equal(model(x), wanted)
+        kept = layer._rounded
+        assert torch.equal(model(x), wanted) and layer._rounded is kept
+    assert torch.equal(model(x), exact) and set(layer.state_dict()) == {"weight", "bias"}
+    layer.load_state_dict({name: 2 * value for name, value in layer.state_dict().items()})
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(model(x), 2 * wanted)
+    with torch.autocast("cpu", torch.float16):
+        assert model(x).dtype == torch.float16
+    assert torch.equal(copy.deepcopy(layer)(x), 2 * exact)

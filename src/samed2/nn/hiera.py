@@ -136,9 +136,9 @@ class AdaptedTrunk(Sam2HieraDetModel):
 
     def _get_pos_embed(self, hw: tuple[int, int]) -> torch.Tensor:
         """(1, H, W, C) codes of places; without gradients those of the last call where nothing has changed since."""
-        if torch.is_grad_enabled():
-            return super()._get_pos_embed(hw)
         weights = (self.pos_embed, self.pos_embed_window)
+        if torch.is_grad_enabled() or any(weight.is_inference() for weight in weights):  # whose changes cannot be told
+            return super()._get_pos_embed(hw)
         key = (hw, *((w.data_ptr(), w._version, w.dtype) for w in weights))
         if self._codes is None or self._codes[0] != key:
             self._codes = (key, super()._get_pos_embed(hw))

@@ -9,6 +9,7 @@ oneDNN for products too, but writes the bias to where the result goes and reads 
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +20,24 @@ FEWEST_ROWS_MIXED = 4096  # in bf16
 
 
 class Linear(nn.Linear):
-    """A linear layer that computes `product`."""
+    """A linear layer that computes `product`, and rounds its weights once for all calls in lower precision."""
+
+    _rounded: tuple[tuple[Any, ...], Tensor, Tensor | None] | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., K) -> (..., M)."""
-        return product(input, self.weight, self.bias)
+        mixed = input.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        if not mixed or torch.is_grad_enabled() or self.weight.is_inference():  # whose changes cannot be told
+            return product(input, self.weight, self.bias)
+        return product(input, *self._round(torch.get_autocast_dtype("cpu")))
+
+    def _round(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias in a precision: as autocast rounds them, which does so, and reads them all, at every call."""
+        own = [tensor for tensor in (self.weight, self.bias) if tensor is not None]
+        key = (dtype, *((tensor.data_ptr(), tensor._version) for tensor in own))
+        if self._rounded is None or self._rounded[0] != key:
+            self._rounded = (key, self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype))
+        return self._rounded[1:]
 
 
 def widen(model: nn.Module) -> None:

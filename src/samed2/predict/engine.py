@@ -224,7 +224,8 @@ class Engine:
 
     def _seen(self, looked: dict[int, torch.Tensor], clip: Clip, view: View) -> torch.Tensor:
         """A clip through a view, (T, 3, S, S) in [0, 1]."""
-        return torch.stack([three_channels(sample(looked[f], view)) for f in clip.frames])
+        frames = sample(torch.cat([looked[f] for f in clip.frames]), view).unflatten(0, (len(clip.frames), -1))
+        return torch.stack([three_channels(frame) for frame in frames])
 
     def _middles(self, seen: torch.Tensor, clip: Clip) -> Features:
         """The embeddings of the frames that clips like this one are of, from (B, T, 3, S, S) in [0, 1].
