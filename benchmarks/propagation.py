@@ -7,7 +7,7 @@ precision, in the setting that it knows: no adapters, the whole frame, SAM-2's s
 of the built-in model, `tiny` is Hiera-T at 512 px.
 Fast against exact, both with `--neighbours 3`: fp32 with temporal adapters that all see the neighbours, against what
 `samed2 segment --fast` does: bf16 but for the decoder, neighbours for the first adapter alone, and a streaming memory
-of four recent frames instead of six. `nano` is here the built-in model as it is used, each object in a view that
+of three recent frames instead of six. `nano` is here the built-in model as it is used, each object in a view that
 follows it; `tiny` has fresh adapters, which change nothing yet, and looks at the whole frame. All see the same moving
 discs on noise. Peak memory is that of a process of its own for each side.
 """

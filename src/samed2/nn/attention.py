@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import groupby
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -154,15 +155,13 @@ def _lowered(counts: Sequence[float], size: int, placeless: int) -> Runs:
 
     A key that is there c times has c times the weight: log(c) more in its score, or as much less in all others'.
     """
-    most = max([*counts, 1.0])
+    lengths = [*((count, size) for count in counts), (1.0, placeless)]
+    most = max(count for count, _ in lengths)
     runs, end = [], 0
-    for count, group in groupby(counts):
-        start, end = end, end + size * len(list(group))
+    for count, group in groupby(lengths, key=itemgetter(0)):
+        start, end = end, end + sum(length for _, length in group)
         runs.append((start, end, math.log(most / count)))
-    if placeless and runs and runs[-1][2] == math.log(most):  # as the last maps: blocks need not be cut here
-        start, end, less = runs.pop()
-        return [*runs, (start, end + placeless, less)]
-    return [*runs, (end, end + placeless, math.log(most))] if placeless else runs
+    return runs
 
 
 def _as_complex(rotary: tuple[Tensor, Tensor]) -> Tensor:
