@@ -20,6 +20,7 @@ from transformers.models.sam2.modeling_sam2 import (
 )
 
 from samed2.nn.adapter import TemporalAdapter, inner_frames
+from samed2.nn.stamps import stamp
 
 
 class HieraBlock(Sam2MultiScaleBlock):
@@ -136,10 +137,10 @@ class AdaptedTrunk(Sam2HieraDetModel):
 
     def _get_pos_embed(self, hw: tuple[int, int]) -> torch.Tensor:
         """(1, H, W, C) codes of places; without gradients those of the last call where nothing has changed since."""
-        weights = (self.pos_embed, self.pos_embed_window)
-        if torch.is_grad_enabled() or any(weight.is_inference() for weight in weights):  # whose changes cannot be told
+        known = stamp(self.pos_embed, self.pos_embed_window)
+        if known is None:
             return super()._get_pos_embed(hw)
-        key = (hw, *((w.data_ptr(), w._version, w.dtype) for w in weights))
+        key = (hw, *known)
         if self._codes is None or self._codes[0] != key:
             self._codes = (key, super()._get_pos_embed(hw))
         return self._codes[1]

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from samed2.nn.stamps import stamp
+
 FEWEST_ROWS, FEWEST_TERMS = 128, 2**22  # smaller products gain less than the detour costs
 FEWEST_ROWS_MIXED = 4096  # in bf16
 
@@ -27,14 +29,14 @@ class Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """(..., K) -> (..., M)."""
         mixed = input.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-        if not mixed or torch.is_grad_enabled() or self.weight.is_inference():  # whose changes cannot be told
+        known = stamp(*(tensor for tensor in (self.weight, self.bias) if tensor is not None)) if mixed else None
+        if known is None:
             return product(input, self.weight, self.bias)
-        return product(input, *self._round(torch.get_autocast_dtype("cpu")))
+        return product(input, *self._round(torch.get_autocast_dtype("cpu"), known))
 
-    def _round(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    def _round(self, dtype: torch.dtype, known: tuple[Any, ...]) -> tuple[Tensor, Tensor | None]:
         """Weight and bias in a precision: as autocast rounds them, which does so, and reads them all, at every call."""
-        own = [tensor for tensor in (self.weight, self.bias) if tensor is not None]
-        key = (dtype, *((tensor.data_ptr(), tensor._version) for tensor in own))
+        key = (dtype, *known)
         if self._rounded is None or self._rounded[0] != key:
             self._rounded = (key, self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype))
         return self._rounded[1:]
